@@ -1,0 +1,90 @@
+"""tensorconv turns trained convolution kernels into cheaper, equivalent sequences of convolutions, and proves it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tensorconv import certificates, cost, errors, export, linalg, ranks
+    from tensorconv.convolution import compose, convolve, prepare
+    from tensorconv.export import load, save
+    from tensorconv.factorizations import (
+        Factorization,
+        cp,
+        depthwise_separable,
+        factorize,
+        methods,
+        svd,
+        tucker,
+    )
+    from tensorconv.geometry import ConvGeometry
+    from tensorconv.layers import ConvLayer, ConvSequence
+    from tensorconv.models import read_layers
+    from tensorconv.verification import Report, verify
+
+_HOMES = {
+    "ConvGeometry": "geometry",
+    "ConvLayer": "layers",
+    "ConvSequence": "layers",
+    "Factorization": "factorizations",
+    "Report": "verification",
+    "compose": "convolution",
+    "convolve": "convolution",
+    "cp": "factorizations",
+    "depthwise_separable": "factorizations",
+    "factorize": "factorizations",
+    "load": "export",
+    "methods": "factorizations",
+    "prepare": "convolution",
+    "read_layers": "models",
+    "save": "export",
+    "svd": "factorizations",
+    "tucker": "factorizations",
+    "verify": "verification",
+}
+_MODULES = ("certificates", "cost", "errors", "export", "linalg", "ranks")
+
+__all__ = [
+    "ConvGeometry",
+    "ConvLayer",
+    "ConvSequence",
+    "Factorization",
+    "Report",
+    "certificates",
+    "compose",
+    "convolve",
+    "cost",
+    "cp",
+    "depthwise_separable",
+    "errors",
+    "export",
+    "factorize",
+    "linalg",
+    "load",
+    "methods",
+    "prepare",
+    "ranks",
+    "read_layers",
+    "save",
+    "svd",
+    "tucker",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use, so that importing the package costs next to nothing."""
+    if name in _MODULES:
+        return importlib.import_module(f"tensorconv.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tensorconv' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"tensorconv.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

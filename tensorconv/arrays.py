@@ -1,0 +1,118 @@
+"""The door for arrays: anything array-like in, a checked, native, real floating-point numpy array out."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorconv.errors import KernelError, KernelTypeError, MissingFrameworkError
+
+Array = NDArray[Any]
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+def as_float_array(name: str, value: Any) -> Array:
+    """Return a native floating-point array with the values of an array-like object.
+
+    Parameters
+    ----------
+    name : str
+        What the array is, for messages.
+    value : array_like
+        A numpy array, a (nested) list of floats, or anything with ``__array__`` or ``__dlpack__``, such as a torch
+        tensor (detached and brought to the CPU) or a JAX array.
+
+    Returns
+    -------
+    ndarray
+        float16, bfloat16, float32 or float64 in native byte order; not necessarily a copy.
+
+    Raises
+    ------
+    KernelTypeError
+        If the values are not real floating-point numbers of these types.
+    KernelError
+        If the array is empty or holds NaN or inf.
+    """
+    array = _to_numpy(name, value)
+    kind = array.dtype.newbyteorder("=")
+    if kind.name not in FLOATS:
+        raise KernelTypeError(
+            f"{name} must be of a real floating-point type, {', '.join(FLOATS)}, got {array.dtype}; "
+            f'convert it first, e.g. {name}.astype("float32")'
+        )
+    if array.size == 0:
+        raise KernelError(f"{name} must not be empty, got shape {array.shape}")
+    array = array.astype(kind, copy=False)
+    if not np.isfinite(array).all():
+        raise KernelError(f"{name} must hold finite numbers only, got NaN or inf; clean or re-load it first")
+    return array
+
+
+def frozen_copy(array: Array) -> Array:
+    """Return a C-contiguous, read-only copy."""
+    copy = np.array(array, order="C", copy=True)
+    copy.flags.writeable = False
+    return copy
+
+
+def unit_roundoff(dtype: np.dtype[Any]) -> float:
+    """Return half the distance from 1 to the next number: the largest relative rounding error of the type."""
+    return float(_finfo(dtype).eps) / 2
+
+
+def smallest_normal(dtype: np.dtype[Any]) -> float:
+    """Return the smallest positive number of full precision of the type."""
+    return float(_finfo(dtype).smallest_normal)
+
+
+def named_dtype(name: str) -> np.dtype[Any]:
+    """Return the dtype of a name in FLOATS, bfloat16 from the package ml_dtypes.
+
+    Parameters
+    ----------
+    name : str
+        One of FLOATS.
+
+    Returns
+    -------
+    dtype
+        The numpy data type.
+
+    Raises
+    ------
+    KernelTypeError
+        If the name is not in FLOATS.
+    MissingFrameworkError
+        If bfloat16 is asked for and ml_dtypes is not installed.
+    """
+    if name not in FLOATS:
+        raise KernelTypeError(f"dtype must be one of {', '.join(FLOATS)}, got {name!r}")
+    return np.dtype(_ml_dtypes().bfloat16 if name == "bfloat16" else name)
+
+
+def _finfo(dtype: np.dtype[Any]) -> Any:
+    return _ml_dtypes().finfo(dtype) if dtype.name == "bfloat16" else np.finfo(dtype)
+
+
+def _ml_dtypes() -> Any:
+    try:
+        return importlib.import_module("ml_dtypes")
+    except ImportError as error:
+        raise MissingFrameworkError("bfloat16 arrays need the package ml_dtypes: pip install ml_dtypes") from error
+
+
+def _to_numpy(name: str, value: Any) -> Array:
+    if hasattr(value, "detach") and hasattr(value, "cpu"):  # a torch tensor, maybe a parameter, maybe on a device
+        value = value.detach().cpu()
+        if str(value.dtype) == "torch.bfloat16":  # numpy has no bfloat16 to hand it over in; float32 holds it exactly
+            return np.asarray(value.float()).astype(named_dtype("bfloat16"))
+    try:
+        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+            return np.from_dlpack(value)
+        return np.asarray(value)
+    except (ValueError, TypeError, BufferError, RuntimeError) as error:
+        raise KernelTypeError(f"{name} cannot be read as an array: {error}; pass a numpy array") from error

@@ -1,0 +1,90 @@
+"""Parameters, multiply-accumulates and bytes moved, from shapes and geometry alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+from tensorconv.errors import GeometryError
+from tensorconv.geometry import ConvGeometry
+
+Shape = tuple[int, ...]
+Chain = Sequence[tuple[Shape, ConvGeometry]]
+MEASURES = ("macs", "parameters", "bytes")
+
+
+def chain_output_size(chain: Chain, input_size: Sequence[int]) -> Shape:
+    """Return the spatial size after the whole chain.
+
+    Parameters
+    ----------
+    chain : sequence of (shape, geometry)
+        The convolutions in order.
+    input_size : sequence of int
+        Spatial size of the input.
+
+    Returns
+    -------
+    tuple of int
+        Spatial size of the output.
+    """
+    size = tuple(input_size)
+    for shape, geometry in chain:
+        size = geometry.output_size(size, shape[2:])
+    return size
+
+
+def chain_cost(
+    chain: Chain, of: str, input_size: Sequence[int] | None = None, *, n_bias: int = 0, itemsize: int = 4
+) -> Fraction:
+    """Return what a chain of convolutions costs.
+
+    Parameters
+    ----------
+    chain : sequence of (shape, geometry)
+        The convolutions in order.
+    of : {"macs", "parameters", "bytes"}
+        Multiply-accumulates per image, stored entries, or bytes moved per image (every layer reads its input and its
+        parameters once and writes its output once).
+    input_size : sequence of int, optional
+        Spatial size of the input. Without it, "macs" and "bytes" are per input position in the limit of large inputs,
+        where borders and parameters do not count.
+    n_bias : int
+        Entries of the last layer's bias.
+    itemsize : int
+        Bytes per entry.
+
+    Returns
+    -------
+    Fraction
+        The exact cost.
+
+    Raises
+    ------
+    GeometryError
+        If ``of`` is not one of the three measures.
+    """
+    if of not in MEASURES:
+        raise GeometryError(f"of must be one of {MEASURES}, got {of!r}")
+    n_parameters = sum(math.prod(shape) for shape, _ in chain) + n_bias
+    if of == "parameters":
+        return Fraction(n_parameters)
+    total = Fraction(0)
+    positions = Fraction(1) if input_size is None else Fraction(math.prod(input_size))
+    size = None if input_size is None else tuple(input_size)
+    for shape, geometry in chain:
+        before = positions
+        if size is None:
+            ratio = math.prod(geometry.stride)
+            positions = before * ratio if geometry.transposed else before / ratio
+        else:
+            size = geometry.output_size(size, shape[2:])
+            positions = Fraction(math.prod(size))
+        if of == "macs":
+            total += math.prod(shape) * (before if geometry.transposed else positions)
+        else:
+            total += itemsize * (shape[1] * geometry.groups * before + shape[0] * positions)
+    if of == "bytes" and input_size is not None:
+        total += itemsize * n_parameters
+    return total
