@@ -1,0 +1,277 @@
+"""Plan a convolution once and run it on many inputs, on as many threads as the machine grants."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tensorconv.arrays import Array, as_float_array
+from tensorconv.convolution import loops
+from tensorconv.convolution.tables import OffsetTables, offset_tables
+from tensorconv.errors import GeometryError, KernelError, KernelTypeError
+from tensorconv.layers import ConvLayer, as_sequence
+
+TILE_BYTES = 2**18  # the panel of one tile stays in a core's second-level cache
+SMALL_WORK = 2**20  # below this many multiply-accumulates a thread costs more than it saves
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedLayer:
+    """One layer's tables and weights for one input size and data type.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+        The layer.
+    tables : OffsetTables
+        What each tap touches.
+    weights : ndarray
+        (G, O/G, I K) for a convolution, (G, O/G, K, I) for a transposed one, in the type of the computation.
+    bias : ndarray, shape (O,)
+        The bias, zeros where the layer has none.
+    output_size : tuple of int
+        Spatial size of the output.
+    tile : int
+        Positions worked on at a time.
+    """
+
+    layer: ConvLayer
+    tables: OffsetTables
+    weights: Array
+    bias: Array
+    output_size: tuple[int, ...]
+    tile: int
+
+    def __call__(self, x: Array) -> Array:
+        """Apply the layer to x of shape (B, C, *L) and of the planned size and type."""
+        y = np.empty((len(x), self.layer.out_channels, math.prod(self.output_size)), x.dtype)
+        x = np.ascontiguousarray(x).reshape(len(x), x.shape[1], -1)
+        tasks = self._transposed_tasks(x, y) if self.layer.geometry.transposed else self._tasks(x, y)
+        _run(tasks, n_threads() if self.weights.size * y.shape[2] * len(x) > SMALL_WORK else 1)
+        return y.reshape(*y.shape[:2], *self.output_size)
+
+    def _tasks(self, x: Array, y: Array) -> Iterable[Callable[[], None]]:
+        """One task per image and tile of output positions."""
+        for image in range(len(x)):
+            for first in range(0, y.shape[2], self.tile):
+                yield partial(self._gather, x[image], y[image, :, first : first + self.tile], first)
+
+    def _gather(self, x: Array, y: Array, first: int) -> None:
+        tables = self.tables
+        offsets = np.empty((math.prod(tables.taps), y.shape[1]), np.int64)
+        panel = np.empty((self.weights.shape[2], y.shape[1]), x.dtype)
+        loops.tile_offsets(tables.entries, tables.taps, tables.positions, first, offsets)
+        loops.gather(x, self.weights, self.bias, offsets, panel, y)
+
+    def _transposed_tasks(self, x: Array, y: Array) -> Iterable[Callable[[], None]]:
+        """One task per image, group and block of out-channels: no two tasks add to the same output element."""
+        n_groups, n_out, _, n_in = self.weights.shape
+        block = max(1, -(-n_out // 8))
+        for image in range(len(x)):
+            for g in range(n_groups):
+                for o in range(0, n_out, block):
+                    rows = slice(g * n_out + o, g * n_out + min(o + block, n_out))
+                    inputs = x[image, g * n_in : (g + 1) * n_in]
+                    yield partial(self._scatter, inputs, self.weights[g, o : o + block], self.bias[rows], y[image, rows])
+
+    def _scatter(self, x: Array, weights: Array, bias: Array, y: Array) -> None:
+        tables = self.tables
+        offsets = np.empty((weights.shape[1], self.tile), np.int64)
+        column = np.empty(self.tile, x.dtype)
+        loops.scatter(x, weights, bias, tables.entries, tables.taps, tables.positions, offsets, column, y)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A sequence planned for one input size and data type; call it on inputs.
+
+    Parameters
+    ----------
+    layers : tuple of PreparedLayer
+        The planned layers in order.
+    input_size : tuple of int
+        Spatial size it takes.
+    dtype : dtype
+        float32 or float64.
+    """
+
+    layers: tuple[PreparedLayer, ...]
+    input_size: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __call__(self, x: Any) -> Array:
+        """Apply the sequence.
+
+        Parameters
+        ----------
+        x : array_like, shape (B, C, L1..LN)
+            Data of the planned size and type.
+
+        Returns
+        -------
+        ndarray, shape (B, O, P1..PN)
+            The output, in the type of x.
+
+        Raises
+        ------
+        KernelError
+            If x has another shape than planned.
+        KernelTypeError
+            If x is of another type than planned.
+        """
+        data = as_float_array("x", x)
+        n_channels = self.layers[0].layer.in_channels
+        if data.ndim != len(self.input_size) + 2 or data.shape[1:] != (n_channels, *self.input_size):
+            raise KernelError(
+                f"x must have shape (B, {', '.join(map(str, (n_channels, *self.input_size)))}) here, got {data.shape}"
+            )
+        if data.dtype != self.dtype:
+            raise KernelTypeError(f"x must be {self.dtype} as prepared, got {data.dtype}; convert it or prepare anew")
+        for layer in self.layers:
+            data = layer(data)
+        return data
+
+
+def prepare(sequence: Any, input_size: Sequence[int], dtype: Any = "float64") -> Prepared:
+    """Plan a layer or sequence for one input size and data type: tables and weights are laid out once.
+
+    Parameters
+    ----------
+    sequence : ConvLayer, ConvSequence or object with ``.sequence``
+        What to apply.
+    input_size : sequence of int
+        Spatial size of the inputs to come.
+    dtype : dtype
+        Type of the computation, float32 or float64.
+
+    Returns
+    -------
+    Prepared
+        A callable on data of shape (B, C, *input_size).
+
+    Raises
+    ------
+    KernelTypeError
+        If the type is neither float32 nor float64.
+    GeometryError
+        If the size has another number of axes or some output would be empty.
+
+    Examples
+    --------
+    >>> blur = ConvLayer(np.full((1, 1, 3), 1 / 3), ConvGeometry.of(1, padding=1))
+    >>> prepare(blur, [4])(np.array([[[3.0, 0.0, 3.0, 6.0]]]))
+    array([[[1., 2., 3., 3.]]])
+    """
+    kind = np.dtype(dtype)
+    if kind.name not in ("float32", "float64"):
+        raise KernelTypeError(f'dtype must be float32 or float64, got {kind}; convert the data, e.g. x.astype("float32")')
+    size = tuple(input_size)
+    layers = []
+    for layer in as_sequence(sequence).layers:
+        layers.append(_prepare_layer(layer, size, kind))
+        size = layers[-1].output_size
+    return Prepared(tuple(layers), tuple(input_size), kind)
+
+
+def convolve(x: Any, sequence: Any) -> Array:
+    """Apply a layer or a sequence of layers to data: the reference that everything is checked against.
+
+    Cross-correlation, ``y[o, p] = b[o] + sum_ik W[o, i, k] x[i, stride * p + dilation * k - low]``, zeros outside; a
+    transposed layer adds ``W[o, i, k] x[i, p]`` at ``stride * p + dilation * k - low`` instead.
+
+    Parameters
+    ----------
+    x : array_like, shape (B, C, L1..LN)
+        Data, float32 or float64; the computation is in this type.
+    sequence : ConvLayer, ConvSequence or object with ``.sequence``
+        What to apply.
+
+    Returns
+    -------
+    ndarray, shape (B, O, P1..PN)
+        The output, in the type of x; bitwise the same for any number of threads.
+
+    Raises
+    ------
+    KernelError
+        If x has the wrong shape, or holds NaN or inf.
+    KernelTypeError
+        If x is neither float32 nor float64.
+    GeometryError
+        If some output would be empty.
+
+    Examples
+    --------
+    >>> edge = ConvLayer(np.array([[[-1.0, 1.0]]]), ConvGeometry.of(1))
+    >>> convolve(np.array([[[0.0, 0.0, 2.0, 2.0]]]), edge)
+    array([[[0., 2., 0.]]])
+    """
+    steps = as_sequence(sequence)
+    data = as_float_array("x", x)
+    ndim = steps.layers[0].geometry.ndim
+    if data.ndim != ndim + 2:
+        raise KernelError(f"x must have shape (B, C, {ndim} spatial axes), got {data.shape}; add a batch axis: x[None]")
+    return prepare(steps, data.shape[2:], data.dtype)(data)
+
+
+def n_threads() -> int:
+    """Return how many threads to use: TENSORCONV_NUM_THREADS, else the cores granted to this process.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Raises
+    ------
+    GeometryError
+        If the variable is set to anything but a positive integer.
+    """
+    wanted = os.environ.get("TENSORCONV_NUM_THREADS", "")
+    if not wanted:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not wanted.isdecimal() or int(wanted) < 1:
+        raise GeometryError(f"TENSORCONV_NUM_THREADS must be a positive integer, got {wanted!r}; unset it or set it to 1")
+    return int(wanted)
+
+
+def _prepare_layer(layer: ConvLayer, size: tuple[int, ...], dtype: np.dtype[Any]) -> PreparedLayer:
+    geometry = layer.geometry
+    output_size = layer.output_size(size)
+    positions, touched = (size, output_size) if geometry.transposed else (output_size, size)
+    n_groups, n_in = geometry.groups, layer.kernel.shape[1]
+    n_taps = math.prod(layer.kernel_size)
+    weights = layer.kernel.reshape(n_groups, layer.out_channels // n_groups, n_in, n_taps)
+    if geometry.transposed:
+        weights, n_rows = np.swapaxes(weights, 2, 3), n_taps
+    else:
+        weights, n_rows = weights.reshape(*weights.shape[:2], -1), n_in * n_taps
+    with np.errstate(over="ignore"):
+        weights = as_float_array(f"kernel as {dtype}", np.ascontiguousarray(weights, dtype))
+        bias = np.zeros(layer.out_channels, dtype) if layer.bias is None else layer.bias.astype(dtype)
+    tile = min(max(32, TILE_BYTES // (n_rows * dtype.itemsize)), 1024, math.prod(positions))
+    return PreparedLayer(
+        layer,
+        offset_tables(geometry, layer.kernel_size, positions, touched),
+        weights,
+        as_float_array(f"bias as {dtype}", bias),
+        output_size,
+        tile,
+    )
+
+
+def _run(tasks: Iterable[Callable[[], None]], threads: int) -> None:
+    if threads == 1:
+        for task in tasks:
+            task()
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(task) for task in tasks]:
+            done.result()
