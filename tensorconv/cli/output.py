@@ -1,0 +1,93 @@
+"""How the commands speak: tables and text to stdout, progress to stderr, JSON alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+# a file or pipe has no width; a table takes what it needs of this and is never cut
+_WIDTH_OF_A_PIPE = 4096
+
+
+def _console(*, stderr: bool = False) -> Console:
+    """Return a console that prints names as they are: no markup, no emoji codes, no colouring of numbers."""
+    console = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDTH_OF_A_PIPE
+    return console
+
+
+def show_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
+    """Print an aligned table to stdout.
+
+    Parameters
+    ----------
+    header : sequence of str
+        One title per column.
+    rows : iterable of sequence of str
+        The cells.
+    right : sequence of str
+        Titles of the columns that are aligned to the right.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in header:
+        table.add_column(title, justify="right" if title in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = _console()
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        typer.echo(line.rstrip())
+
+
+def show_json(value: Mapping[str, Any]) -> None:
+    """Print a JSON object to stdout.
+
+    Parameters
+    ----------
+    value : mapping
+        What to print.
+    """
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def working(on: str, *, quiet: bool = False) -> Iterator[None]:
+    """Show on stderr that work is going on, where a person is watching.
+
+    Parameters
+    ----------
+    on : str
+        What is being done.
+    quiet : bool
+        Whether to show nothing.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
+    console = _console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield
+        return
+    with console.status(on):
+        yield
+
+
+def can_draw() -> bool:
+    """Return whether stdout can show block characters.
+
+    Returns
+    -------
+    bool
+        Whether its encoding is a Unicode one.
+    """
+    return _console().encoding.startswith("utf")

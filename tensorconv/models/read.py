@@ -1,0 +1,87 @@
+"""Reads the convolutions of a file: plain arrays, a saved sequence, or a network."""
+
+from __future__ import annotations
+
+import importlib
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from tensorconv.arrays import FLOATS, Array
+from tensorconv.errors import FormatError, MissingFrameworkError, ModelError, TensorconvError
+from tensorconv.layers import ConvLayer
+from tensorconv.models.found import FoundLayer, Reading, SkippedLayer
+from tensorconv.models.onnx_layers import read_onnx
+
+Size = tuple[int, ...]
+SUFFIXES = (".npy", ".npz", ".safetensors", ".onnx")
+DEFAULT_LAYOUT = "OI*"
+
+
+def read_layers(
+    path: str | PathLike[str], *, layout: str | None = None, input_size: Sequence[int] | None = None
+) -> list[FoundLayer]:
+    """Read the convolutions of a file.
+
+    Parameters
+    ----------
+    path : path-like
+        An .npy (one kernel), .npz or .safetensors (every floating-point array of three axes or more, or the layers of
+        a sequence written by :func:`tensorconv.save`), or .onnx (every Conv and ConvTranspose with stored weights).
+    layout : str, optional
+        Order of the axes of plain arrays, as in :meth:`tensorconv.ConvLayer.of`; "OI*" by default.
+    input_size : sequence of int, optional
+        Spatial size of the input: of every plain array's convolution, of a sequence, or of a network that leaves it
+        open.
+
+    Returns
+    -------
+    list of FoundLayer
+        The layers that could be read; :func:`tensorconv.models.read_file` also tells what was left out and why.
+
+    Raises
+    ------
+    FormatError
+        If the file is broken or of no supported kind.
+    KernelError, KernelTypeError
+        If the array of an .npy is no kernel.
+    ModelError
+        If ``layout`` or ``input_size`` contradicts what the file says.
+    MissingFrameworkError
+        If the package that reads this kind of file is not installed.
+    """
+    return list(read_file(path, layout=layout, input_size=input_size).layers)
+
+
+def read_file(
+    path: str | PathLike[str], *, layout: str | None = None, input_size: Sequence[int] | None = None
+) -> Reading:
+    """Read the convolutions of a file, and tell what was left out.
+
+    Parameters
+    ----------
+    path, layout, input_size
+        As in :func:`read_layers`.
+
+    Returns
+    -------
+    Reading
+        The layers and, with reasons, those that could not be read.
+
+    Raises
+    ------
+    FormatError, KernelError, KernelTypeError, ModelError, MissingFrameworkError
+        As in :func:`read_layers`.
+    """
+    path = Path(path)
+    size = None if input_size is None else tuple(input_size)
+    if path.suffix not in SUFFIXES:
+        raise FormatError(f"path must end in one of {', '.join(SUFFIXES)}, got {path.name!r}")
+    if path.suffix == ".onnx":
+        _refuse_layout(layout, path)
+        return read_onnx(path, size)
+    raise NotImplementedError

@@ -1,0 +1,313 @@
+"""verify: is this sequence the layer it replaces? Exactly, or how far off, under the real geometry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tensorconv.arrays import Array, as_float_array, smallest_normal, unit_roundoff
+from tensorconv.certificates import U64, gamma, n_roundings, operator_norm_bound, rounding_bound
+from tensorconv.convolution import compose_parts, convolve
+from tensorconv.convolution.compose import Part
+from tensorconv.errors import GeometryError
+from tensorconv.layers import ConvLayer, ConvSequence, aligned_table, as_layer, as_sequence
+
+FACTORIZATION_SLACK = 64  # float64 roundings of a backward-stable factorization, relative to the kernel's norm
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`verify` found; prints as a table.
+
+    Parameters
+    ----------
+    consistent : bool or None
+        Whether the sequence, as executed on seeded inputs, is the one convolution it composes to, to rounding; None
+        where no single convolution exists.
+    exact : bool
+        Whether kernel, bias and geometry are the layer's, to rounding in the data type of the factors. Where no single
+        convolution exists: whether the executed outputs agree to rounding, borders included.
+    kernel_error : float or None
+        Relative Frobenius distance of the kernels; None where they cannot be compared.
+    bias_error : float
+        Relative distance of the biases (a missing bias is zero).
+    output_error : float or None
+        Relative error of the output on the given x; None without x, inf where the shapes differ.
+    operator_bound : float
+        Certified for exact arithmetic, every input and every size:
+        ``||(y - b) - (y' - b')||_2 <= operator_bound * ||x||_2``; inf where output sizes differ.
+    n_parameters : (int, int)
+        Stored entries of the layer and of the sequence.
+    macs : (int, int)
+        Multiply-accumulates per image of ``input_size``.
+    input_size : tuple of int
+        Spatial size that ``macs`` and the executed check are for.
+    """
+
+    consistent: bool | None
+    exact: bool
+    kernel_error: float | None
+    bias_error: float
+    output_error: float | None
+    operator_bound: float
+    n_parameters: tuple[int, int]
+    macs: tuple[int, int]
+    input_size: tuple[int, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dictionary of plain values for JSON.
+
+        Returns
+        -------
+        dict
+            Field name to bool, int, float, None or tuple of int.
+        """
+        return asdict(self)
+
+    def __str__(self) -> str:
+        words = {True: "yes", False: "NO", None: "no single convolution"}
+        rows = [
+            ("check", "result", "meaning"),
+            ("consistent", words[self.consistent], "as executed, the sequence is the convolution it composes to"),
+            ("exact", "yes" if self.exact else "no", "and that convolution is the layer, to rounding"),
+            ("kernel error", _number(self.kernel_error), "relative Frobenius distance of the kernels"),
+            ("bias error", _number(self.bias_error), "relative distance of the biases"),
+            ("output error", _number(self.output_error), "relative, on the given input"),
+            ("operator bound", _number(self.operator_bound), "certified: |output difference| <= bound * |input|"),
+            ("parameters", *_change(self.n_parameters)),
+            ("MACs", *_change(self.macs)),
+        ]
+        rows[-1] = (*rows[-1][:2], f"{rows[-1][2]} at input {'x'.join(map(str, self.input_size))}")
+        return aligned_table(row for row in rows if row[1] != "-")
+
+
+def verify(
+    layer: Any, sequence: Any, x: Any = None, *, input_size: Sequence[int] | None = None, rng: Any = 0
+) -> Report:
+    """Check a sequence of convolutions against the layer it stands for.
+
+    Parameters
+    ----------
+    layer : ConvLayer or array_like
+        The original; a plain (O, I, K1..KN) array means stride 1 without padding.
+    sequence : ConvLayer, ConvSequence or object with ``.sequence``
+        The replacement, from a factorization or written by hand.
+    x : array_like, shape (B, C, L1..LN), optional
+        Data to measure ``output_error`` on, in float64.
+    input_size : sequence of int, optional
+        Spatial size for the executed check and the MACs; that of x, or a small one with borders and an inside, if not
+        given.
+    rng : int or numpy.random.Generator
+        Seed of the inputs of the executed check.
+
+    Returns
+    -------
+    Report
+        The findings.
+
+    Raises
+    ------
+    GeometryError
+        If channels or spatial axes of layer and sequence differ, or ``input_size`` does not fit.
+    KernelError, KernelTypeError
+        If an array cannot be used.
+
+    Notes
+    -----
+    ``exact`` means ``|compose(s) - W| <= gamma(L, u) compose(|s|)`` elementwise for L factors stored with unit roundoff
+    u, plus the float64 roundings of composing and factorizing; no tolerance is chosen by hand. The executed check runs
+    in float64 on normal inputs and allows what :func:`tensorconv.certificates.rounding_bound` allows.
+
+    Examples
+    --------
+    >>> layer = ConvLayer.of(np.ones((4, 4, 3, 3)), padding=1)
+    >>> report = verify(layer, layer)
+    >>> report.consistent, report.exact, report.operator_bound
+    (True, True, 0.0)
+    """
+    original, steps = as_layer(layer), as_sequence(sequence)
+    _check_channels(original, steps)
+    data = None if x is None else as_float_array("x", x).astype(np.float64)
+    size = _choose_size(original, steps, data, input_size)
+    outputs_differ = original.output_size(size) != steps.output_size(size)
+    probe = np.random.default_rng(rng).standard_normal((1, original.in_channels, *size))
+    try:
+        composed = compose_parts([(step.kernel, step.geometry) for step in steps.layers])
+    except GeometryError:
+        composed = None
+    bias_error = _relative_distance(_bias(original), _bias(steps.layers[-1]))
+    consistent, kernel_error, exact = None, None, False
+    if composed is None:
+        exact = not outputs_differ and _same_output(probe, original, steps)
+        bound = sum(_operator_norm(s) for s in [original.sequence, steps])
+    else:
+        kernel, geometry = composed
+        consistent = _is_consistent(probe, steps, kernel, geometry)
+        w, v = _comparable((np.asarray(original.kernel, np.float64), original.geometry), composed)
+        if w[0].shape == v[0].shape:
+            kernel_error = _relative_distance(w[0], v[0])
+        if w[0].shape == v[0].shape and w[1] == v[1]:
+            error, magnitude = _composition_error(steps)
+            slack = _comparable((error, geometry), (np.asarray(original.kernel), original.geometry))[0][0]
+            slack = slack + FACTORIZATION_SLACK * U64 * float(np.linalg.norm(w[0]))
+            exact = consistent and bool((np.abs(v[0] - w[0]) <= slack).all()) and _same_bias(original, steps)
+            rounding = math.prod(w[0].shape[2:]) ** 0.5 * float(np.linalg.norm(magnitude)) * _float64_growth(steps)
+            difference = v[0] - w[0]
+            bound = operator_norm_bound(difference, w[1].groups) + (rounding if difference.any() else 0.0)
+        else:
+            bound = sum(_operator_norm(s) for s in [original.sequence, steps])
+    return Report(
+        consistent=consistent,
+        exact=exact,
+        kernel_error=kernel_error,
+        bias_error=bias_error,
+        output_error=None if data is None else _output_error(data, original, steps),
+        operator_bound=math.inf if outputs_differ else bound,
+        n_parameters=(original.n_parameters, steps.n_parameters),
+        macs=(original.macs(size), steps.macs(size)),
+        input_size=size,
+    )
+
+
+def _check_channels(layer: ConvLayer, steps: ConvSequence) -> None:
+    ours = (layer.in_channels, layer.out_channels, layer.geometry.ndim)
+    theirs = (steps.in_channels, steps.out_channels, steps.layers[0].geometry.ndim)
+    if ours != theirs:
+        raise GeometryError(
+            f"sequence has (in-channels, out-channels, spatial axes) {theirs}, the layer has {ours}; "
+            "verify a sequence against the layer it was made from"
+        )
+
+
+def _choose_size(
+    layer: ConvLayer, steps: ConvSequence, data: Array | None, input_size: Sequence[int] | None
+) -> tuple[int, ...]:
+    """Return the size asked for, or the smallest with an inside: two strides more than all extents and crops."""
+    if input_size is not None:
+        return tuple(input_size)
+    if data is not None:
+        return tuple(data.shape[2:])
+    size = [3] * layer.geometry.ndim
+    for step in (layer, *steps.layers):
+        g = step.geometry
+        for axis, k in enumerate(step.kernel_size):
+            crop = sum(max(p, 0) if g.transposed else max(-p, 0) for p in g.padding[axis])
+            size[axis] = max(size[axis], g.dilation[axis] * (k - 1) + 1 + 2 * g.stride[axis] + crop)
+    for _ in range(8):  # a sequence by hand may shrink its input several times
+        try:
+            steps.output_size(size)
+            break
+        except GeometryError:
+            size = [2 * n for n in size]
+    return tuple(size)
+
+
+def _as_float64(layer: ConvLayer) -> ConvLayer:
+    return ConvLayer(layer.kernel.astype(np.float64), layer.geometry, _bias(layer))
+
+
+def _bias(layer: ConvLayer) -> Array:
+    return np.zeros(layer.out_channels) if layer.bias is None else layer.bias.astype(np.float64)
+
+
+def _is_consistent(probe: Array, steps: ConvSequence, kernel: Array, geometry: Any) -> bool:
+    """Whether running the steps and running the composed kernel agree within both runs' rounding bounds."""
+    single = ConvLayer(kernel, geometry, _bias(steps.layers[-1]))
+    one, many = convolve(probe, single), convolve(probe, steps)
+    if one.shape != many.shape:
+        return False
+    many_bound = rounding_bound(probe, steps)
+    bound = rounding_bound(probe, single) + many_bound * 2  # the kernel was composed with the steps' own roundings
+    return bool((np.abs(one - many) <= bound).all())
+
+
+def _same_output(probe: Array, layer: ConvLayer, steps: ConvSequence) -> bool:
+    """Whether layer and steps give the same output, to the rounding of stored factors and of both runs."""
+    stored = gamma(len(steps), unit_roundoff(steps.dtype))
+    bound = rounding_bound(probe, layer) + rounding_bound(probe, steps)
+    magnitude = rounding_bound(probe, steps) / gamma(sum(map(n_roundings, steps.layers)), U64)
+    return bool((np.abs(convolve(probe, layer) - convolve(probe, steps)) <= bound + stored * magnitude).all())
+
+
+def _float64_growth(steps: ConvSequence) -> float:
+    return gamma(sum(map(n_roundings, steps.layers)), U64)
+
+
+def _composition_error(steps: ConvSequence) -> tuple[Array, Array]:
+    """Return what rounding can do to the composed kernel, elementwise, and the composition of absolute values.
+
+    Each stored entry f is off by at most u |f| plus half the smallest subnormal, that is u (|f| + smallest normal).
+    """
+    tiny, u = smallest_normal(steps.dtype), unit_roundoff(steps.dtype)
+    kernels = [np.abs(step.kernel.astype(np.float64)) for step in steps.layers]
+    parts = [(kernel + tiny * (kernel.max() > 0), step.geometry) for kernel, step in zip(kernels, steps, strict=True)]
+    magnitude = compose_parts(parts)[0]
+    return magnitude * (gamma(len(steps), u) + _float64_growth(steps)), magnitude
+
+
+def _same_bias(layer: ConvLayer, steps: ConvSequence) -> bool:
+    ours, theirs = _bias(layer), _bias(steps.layers[-1])
+    return bool((np.abs(ours - theirs) <= unit_roundoff(steps.dtype) * np.abs(ours) + smallest_normal(steps.dtype)).all())
+
+
+def _comparable(first: Part, second: Part) -> tuple[Part, Part]:
+    """Return both kernels on common groups and a common tap grid, and their geometries with what is void left out."""
+    groups = math.gcd(first[1].groups, second[1].groups)
+    steps = [
+        math.gcd(*(g.dilation[axis] for w, g in (first, second) if w.shape[2 + axis] > 1)) or 1
+        for axis in range(first[1].ndim)
+    ]
+    return _on_grid(first, groups, steps), _on_grid(second, groups, steps)
+
+
+def _on_grid(part: Part, groups: int, steps: list[int]) -> Part:
+    kernel, geometry = _merge_groups(part[0], part[1].groups, groups), part[1]
+    factors = [d // s if k > 1 else 1 for d, s, k in zip(geometry.dilation, steps, kernel.shape[2:], strict=True)]
+    if any(f > 1 for f in factors):
+        size = tuple(f * (k - 1) + 1 for f, k in zip(factors, kernel.shape[2:], strict=True))
+        spread = np.zeros((*kernel.shape[:2], *size), kernel.dtype)
+        spread[(slice(None), slice(None), *(slice(None, None, f) for f in factors))] = kernel
+        kernel = spread
+    is_pointwise = geometry.is_pointwise and math.prod(kernel.shape[2:]) == 1
+    transposed = geometry.transposed and not is_pointwise
+    return kernel, replace(geometry, groups=groups, dilation=tuple(steps), transposed=transposed)
+
+
+def _merge_groups(kernel: Array, groups: int, fewer: int) -> Array:
+    """Return the kernel of ``groups`` groups as one of fewer groups, with zero blocks off the diagonal."""
+    if groups == fewer:
+        return kernel
+    ratio = groups // fewer
+    n_out, n_in, *size = kernel.shape
+    merged = np.zeros((fewer, ratio, n_out // groups, ratio, n_in, *size), kernel.dtype)
+    for i in range(ratio):
+        merged[:, i, :, i] = kernel.reshape(fewer, ratio, n_out // groups, n_in, *size)[:, i]
+    return merged.reshape(n_out, ratio * n_in, *size)
+
+
+def _operator_norm(steps: ConvSequence) -> float:
+    return math.prod(operator_norm_bound(step.kernel, step.geometry.groups) for step in steps.layers)
+
+
+def _relative_distance(reference: Array, other: Array) -> float:
+    """Return ||other - reference|| / ||reference||; 0 for equal arrays, inf for a zero reference that is missed."""
+    distance = float(np.linalg.norm((other - reference).ravel()))
+    norm = float(np.linalg.norm(reference.ravel()))
+    return 0.0 if distance == 0 else distance / norm if norm else math.inf
+
+
+def _output_error(data: Array, layer: ConvLayer, steps: ConvSequence) -> float:
+    before, after = convolve(data, layer), convolve(data, steps)
+    return _relative_distance(before, after) if before.shape == after.shape else math.inf
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _change(pair: tuple[int, int]) -> tuple[str, str]:
+    return f"{pair[0]:,} -> {pair[1]:,}", f"{pair[1] / pair[0]:.1%} of the layer's"

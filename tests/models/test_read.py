@@ -1,0 +1,250 @@
+"""Layers read from files: geometry complete and equal to what ONNX Runtime does; broken and hostile files refused."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+from networks import network, one_node, run, write
+from onnx import helper, numpy_helper
+from oracles import reference_convolution
+from safetensors.numpy import save_file
+
+import tensorconv as tc
+from tensorconv.errors import FormatError, KernelError, KernelTypeError, ModelError
+from tensorconv.models import read_file
+
+RNG_SEED = 5
+
+
+def _agrees_with_onnx_runtime(model: onnx.ModelProto, path: Path, x: np.ndarray) -> None:
+    """The layer read from the file does to x what ONNX Runtime does, up to rounding in float32."""
+    (found,) = tc.read_layers(write(model, path))
+    layer = found.layer
+    wanted = run(model, x)
+    assert found.input_size == x.shape[2:]
+    assert layer.output_size(x.shape[2:]) == wanted.shape[2:]
+    arguments = (x.astype(np.float64), layer.kernel.astype(np.float64), layer.geometry)
+    bias = None if layer.bias is None else layer.bias.astype(np.float64)
+    got = reference_convolution(*arguments, bias)
+    # float32 sums of at most n = I * K products and a bias: gamma(n + 1) of the sum of magnitudes, per output entry
+    terms = layer.kernel[0].size + 2
+    unit = terms * np.finfo(np.float32).eps / 2
+    magnitude = reference_convolution(np.abs(arguments[0]), np.abs(arguments[1]), layer.geometry, None)
+    magnitude += 0 if bias is None else np.abs(bias).reshape(-1, *[1] * (x.ndim - 2))
+    assert got.shape == wanted.shape
+    assert np.all(np.abs(got - wanted) <= unit / (1 - unit) * magnitude)
+
+
+@pytest.mark.parametrize(
+    ("size", "taps", "stride"),
+    [((9,), (3,), (2,)), ((8, 9), (3, 4), (2, 3)), ((8, 9), (2, 5), (1, 2)), ((5, 6, 7), (2, 3, 4), (2, 1, 2))],
+)
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_convolution_auto_pad(tmp_path, size, taps, stride, auto_pad, groups):
+    rng = np.random.default_rng(RNG_SEED)
+    kernel = rng.standard_normal((4, 3, *taps)).astype("float32")
+    bias = rng.standard_normal(4).astype("float32")
+    x = rng.standard_normal((2, 3 * groups, *size)).astype("float32")
+    model = one_node("Conv", kernel, bias, input_shape=x.shape, auto_pad=auto_pad, strides=stride, group=groups)
+    _agrees_with_onnx_runtime(model, tmp_path / "m.onnx", x)
+
+
+def test_convolution_explicit_pads_and_dilation(tmp_path):
+    rng = np.random.default_rng(RNG_SEED)
+    kernel = rng.standard_normal((6, 2, 3, 2)).astype("float32")
+    x = rng.standard_normal((1, 6, 11, 10)).astype("float32")
+    model = one_node("Conv", kernel, input_shape=x.shape, pads=[0, 3, 2, 1], strides=[2, 1], dilations=[1, 3], group=3)
+    _agrees_with_onnx_runtime(model, tmp_path / "m.onnx", x)
+    (found,) = tc.read_layers(tmp_path / "m.onnx")
+    assert found.layer.geometry == tc.ConvGeometry((2, 1), ((0, 2), (3, 1)), (1, 3), groups=3)
+    assert found.layer.bias is None
+    assert found.source == "network"
+    assert found.layer.name == "only"
+
+
+def test_same_with_dilation_pads_the_dilated_extent(tmp_path):
+    kernel = np.ones((1, 1, 3), "float32")  # ONNX Runtime refuses this one; the standard does not
+    model = one_node("Conv", kernel, input_shape=(1, 1, 8), auto_pad="SAME_LOWER", dilations=[2], strides=[3])
+    (found,) = tc.read_layers(write(model, tmp_path / "m.onnx"))
+    # ceil(8 / 3) = 3 outputs read (3 - 1) * 3 + 2 * 2 + 1 = 11 positions: 3 more than there are, the odd one first
+    assert found.layer.geometry.padding == ((2, 1),)
+
+
+@pytest.mark.parametrize("auto_pad", ["NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize(("taps", "stride"), [((3, 4), (2, 2)), ((2, 1), (3, 2)), ((4, 3), (1, 3))])
+@pytest.mark.parametrize("extra", [(0, 0), (1, 0)])
+def test_transposed_auto_pad_and_output_padding(tmp_path, auto_pad, taps, stride, extra):
+    if extra[0] >= stride[0]:
+        extra = (0, 1)  # ONNX wants output_padding below the stride
+    rng = np.random.default_rng(RNG_SEED)
+    kernel = rng.standard_normal((4, 3, *taps)).astype("float32")
+    bias = rng.standard_normal(6).astype("float32")
+    x = rng.standard_normal((2, 4, 4, 3)).astype("float32")
+    model = one_node(
+        "ConvTranspose",
+        kernel,
+        bias,
+        input_shape=x.shape,
+        auto_pad=auto_pad,
+        strides=stride,
+        output_padding=extra,
+        group=2,
+    )
+    _agrees_with_onnx_runtime(model, tmp_path / "m.onnx", x)
+
+
+def test_transposed_explicit_pads_dilation_and_groups(tmp_path):
+    rng = np.random.default_rng(RNG_SEED)
+    kernel = rng.standard_normal((6, 2, 3, 2)).astype("float32")
+    x = rng.standard_normal((1, 6, 4, 5)).astype("float32")
+    attributes = {"pads": [1, 0, 2, 1], "strides": [3, 2], "dilations": [2, 3], "group": 3, "output_padding": [2, 1]}
+    model = one_node("ConvTranspose", kernel, input_shape=x.shape, **attributes)
+    _agrees_with_onnx_runtime(model, tmp_path / "m.onnx", x)
+    (found,) = tc.read_layers(tmp_path / "m.onnx")
+    assert found.layer.kernel.shape == (6, 2, 3, 2)
+    assert found.layer.geometry == tc.ConvGeometry((3, 2), ((1, 0), (0, 0)), (2, 3), groups=3, transposed=True)
+
+
+@pytest.mark.parametrize("auto_pad", ["NOTSET", "SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize("wanted", [5, 6, 7, 8])
+def test_transposed_output_shape(tmp_path, auto_pad, wanted):
+    rng = np.random.default_rng(RNG_SEED)
+    kernel = rng.standard_normal((2, 3, 3)).astype("float32")  # 3 taps, stride 2 on 3 positions: 7 without padding
+    bias = rng.standard_normal(3).astype("float32")
+    x = rng.standard_normal((1, 2, 3)).astype("float32")
+    attributes = {"strides": [2], "output_shape": [wanted], "auto_pad": auto_pad}
+    _agrees_with_onnx_runtime(
+        one_node("ConvTranspose", kernel, bias, input_shape=x.shape, **attributes), tmp_path / "a.onnx", x
+    )
+    attributes["output_padding"] = [1]
+    _agrees_with_onnx_runtime(
+        one_node("ConvTranspose", kernel, bias, input_shape=x.shape, **attributes), tmp_path / "b.onnx", x
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ml_dtypes.bfloat16])
+def test_types_are_kept(tmp_path, dtype):
+    kernel = np.arange(1, 19).reshape(2, 3, 3).astype(dtype)
+    (found,) = tc.read_layers(write(one_node("Conv", kernel, input_shape=(1, 3, 9)), tmp_path / "m.onnx"))
+    assert found.layer.dtype == np.dtype(dtype)
+    assert found.layer.kernel.tobytes() == kernel.tobytes()
+
+
+def test_sizes_are_inferred_through_the_network(tmp_path):
+    rng = np.random.default_rng(RNG_SEED)
+    tensors = {"w1": rng.standard_normal((4, 1, 3, 3)), "w2": rng.standard_normal((2, 4, 1, 1))}
+    tensors = {name: array.astype("float32") for name, array in tensors.items()}
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], strides=[2, 2], auto_pad="SAME_UPPER"),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("Conv", ["r", "w2"], ["y"], name="last"),
+    ]
+    fixed = write(network(nodes, tensors, ("batch", 1, 9, 8)), tmp_path / "fixed.onnx")
+    first, last = tc.read_layers(fixed)
+    assert (first.layer.name, last.layer.name) == ("a", "last")  # a node without a name goes by its output
+    assert (first.input_size, last.input_size) == ((9, 8), (5, 4))
+
+    free = write(network(nodes, tensors, ("batch", 1, "height", "width")), tmp_path / "free.onnx")
+    reading = read_file(free)
+    assert [(found.layer.name, found.input_size) for found in reading.layers] == [("last", None)]
+    assert "auto_pad=SAME_UPPER" in reading.skipped[0].reason
+    assert [found.input_size for found in tc.read_layers(free, input_size=(9, 8))] == [(9, 8), (5, 4)]
+    assert tc.read_layers(free, input_size=(9, 8))[0].layer.geometry == first.layer.geometry
+
+    with pytest.raises(ModelError, match=r"input_size \(7, 8\) contradicts the network"):
+        tc.read_layers(fixed, input_size=(7, 8))
+    with pytest.raises(ModelError, match="no input of the network has"):
+        tc.read_layers(free, input_size=(9,))
+
+
+def test_weights_from_constant_and_identity_nodes(tmp_path):
+    kernel = np.arange(6, dtype="float32").reshape(2, 1, 3)
+    nodes = [
+        helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(kernel)),
+        helper.make_node("Identity", ["c"], ["d"]),
+        helper.make_node("Conv", ["x", "d"], ["y"], name="conv"),
+    ]
+    (found,) = tc.read_layers(write(network(nodes, {}, (1, 1, 5)), tmp_path / "m.onnx"))
+    np.testing.assert_array_equal(found.layer.kernel, kernel)
+
+
+def test_what_cannot_be_read_is_left_out_with_a_reason(tmp_path):
+    kernel = np.ones((1, 1, 3), "float32")
+    branch = helper.make_graph([helper.make_node("Conv", ["x", "w"], ["b"], name="inside")], "branch", [], [])
+    nodes = [
+        helper.make_node("Add", ["w", "w"], ["made"]),
+        helper.make_node("Conv", ["x", "made"], ["y1"], name="computed"),
+        helper.make_node("Conv", ["x", "w", "y1"], ["y2"], name="biased"),
+        helper.make_node("Conv", ["x", "i"], ["y3"], name="integer"),
+        helper.make_node("Conv", ["x", "nan"], ["y4"], name="nan"),
+        helper.make_node("Conv", ["x", "w"], ["y5"], name="wrong", kernel_shape=[5]),
+        helper.make_node("Conv", ["x", "w"], ["y6"], name="pads", pads=[1]),
+        helper.make_node("Conv", ["x", "w"], ["y7"], name="stride", strides=[0]),
+        helper.make_node("Conv", ["x", "w"], ["y8"], name="grouped", group=7),
+        helper.make_node("Conv", ["x", "w"], ["y9"], name="auto", auto_pad="SOMEHOW"),
+        helper.make_node("ConvTranspose", ["x", "w"], ["y10"], name="shape", output_shape=[3, 3]),
+        helper.make_node("Conv", ["x", "m"], ["y11"], name="matrix"),
+        helper.make_node("Conv", ["x"], ["y12"], name="bare"),
+        helper.make_node("If", ["t"], ["y13"], name="if", then_branch=branch, else_branch=branch),
+        helper.make_node("Conv", ["x", "w"], ["y"], name="good"),
+    ]
+    tensors = {"w": kernel, "i": kernel.astype("int8"), "nan": kernel * np.nan, "m": kernel[0]}
+    reading = read_file(write(network(nodes, tensors, (1, 1, 9)), tmp_path / "m.onnx"))
+    assert [found.layer.name for found in reading.layers] == ["good"]
+    reasons = [(skipped.name, skipped.reason) for skipped in reading.skipped]
+    words = {
+        "computed": "computed in the network",
+        "biased": "bias 'y1' are computed",
+        "integer": "of type INT8",
+        "nan": "finite numbers",
+        "wrong": "kernel_shape (5,) is not that of the weights",
+        "pads": "pads (1,) must have",
+        "stride": "stride must be at least 1",
+        "grouped": "groups must divide",
+        "auto": "auto_pad must be one of",
+        "shape": "output_shape (3, 3) must have",
+        "matrix": "have shape (1, 3)",
+        "bare": "has 1 inputs",
+        "inside": "inside a branch",
+    }
+    assert [name for name, _ in reasons] == [*list(words)[:-1], "inside", "inside"]
+    for name, reason in reasons:
+        assert words[name] in reason
+
+
+def test_weights_beside_the_file(tmp_path):
+    kernel = np.arange(600, dtype="float32").reshape(20, 10, 3)
+    model = one_node("Conv", kernel, input_shape=(1, 10, 5))
+    path = tmp_path / "m.onnx"
+    onnx.save(model, str(path), save_as_external_data=True, location="m.data", size_threshold=0)
+    (found,) = tc.read_layers(path)
+    np.testing.assert_array_equal(found.layer.kernel, kernel)
+
+    (tmp_path / "m.data").write_bytes(b"short")
+    assert "cannot be loaded" in read_file(path).skipped[0].reason
+    (tmp_path / "m.data").unlink()
+    assert "cannot be loaded" in read_file(path).skipped[0].reason
+
+
+def test_weights_outside_the_folder_are_not_read(tmp_path):
+    (tmp_path / "inner").mkdir()
+    path = tmp_path / "inner" / "m.onnx"
+    onnx.save(
+        one_node("Conv", np.ones((1, 1, 3), "float32"), input_shape=(1, 1, 5)),
+        str(path),
+        save_as_external_data=True,
+        location="m.data",
+        size_threshold=0,
+    )
+    (tmp_path / "inner" / "m.data").rename(tmp_path / "m.data")
+    model = onnx.load(str(path), load_external_data=False)
+    model.graph.initializer[0].external_data[0].value = "../m.data"
+    path.write_bytes(model.SerializeToString())
+    assert "cannot be loaded" in read_file(path).skipped[0].reason
