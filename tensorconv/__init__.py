@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from tensorconv import certificates, cost, errors, export, linalg, ranks
     from tensorconv.convolution import compose, convolve, prepare
-    from tensorconv.export import load, save
+    from tensorconv.export.files import load, save
     from tensorconv.factorizations import (
         Factorization,
         cp,
@@ -36,11 +36,11 @@ _HOMES = {
     "cp": "factorizations",
     "depthwise_separable": "factorizations",
     "factorize": "factorizations",
-    "load": "export",
+    "load": "export.files",
     "methods": "factorizations",
     "prepare": "convolution",
     "read_layers": "models",
-    "save": "export",
+    "save": "export.files",
     "svd": "factorizations",
     "tucker": "factorizations",
     "verify": "verification",

@@ -218,3 +218,11 @@ def test_is_pointwise_reads_every_axis_and_side(integers: dict[str, Any], pointw
 )
 def test_str_says_what_differs_from_the_plain_convolution(integers: dict[str, Any], text: str) -> None:
     assert str(ConvGeometry.of(2, **integers)) == text
+
+
+@pytest.mark.parametrize("scalar", [np.array(1.5), np.float32(2), torch.tensor(1.5), jax.numpy.float32(2)])
+def test_a_scalar_array_that_is_no_integer_is_refused_as_any_float_is(scalar: Any) -> None:
+    with pytest.raises(GeometryError, match="stride must be"):
+        ConvGeometry.of(1, stride=scalar)
+    with pytest.raises(GeometryError, match="groups must be an integer"):
+        ConvGeometry.of(1, groups=scalar)

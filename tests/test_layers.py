@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 import pickle
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from oracles import reference_convolution
 
 from tensorconv import cost
 from tensorconv.arrays import Array
@@ -34,21 +34,8 @@ def small_integers(*shape: int, seed: int = 0) -> Array:
 
 
 def executed(layer: ConvLayer, x: Array) -> Array:
-    """Apply a layer to (C, *L) by its definition, one tap at a time: y[o, p] += W[o, i, k] x[i, s p + d k - low]."""
-    g, size, out_size = layer.geometry, x.shape[1:], layer.output_size(x.shape[1:])
-    y = np.zeros((layer.out_channels, *out_size))
-    near, far = (size, out_size) if g.transposed else (out_size, size)
-    low = [pair[0] for pair in g.padding]
-    for p in itertools.product(*map(range, near)):
-        for k in itertools.product(*map(range, layer.kernel_size)):
-            q = tuple(s * a + d * b - c for s, a, d, b, c in zip(g.stride, p, g.dilation, k, low, strict=True))
-            if all(0 <= a < n for a, n in zip(q, far, strict=True)):
-                source, target = (p, q) if g.transposed else (q, p)
-                blocks = zip(
-                    np.split(layer.kernel[(..., *k)], g.groups), np.split(x[(..., *source)], g.groups), strict=True
-                )
-                y[(..., *target)] += np.concatenate([kernel @ channels for kernel, channels in blocks])
-    return y if layer.bias is None else y + layer.bias.reshape(-1, *[1] * g.ndim)
+    """Apply a layer to (C, *L) by the tests' own convolution."""
+    return reference_convolution(x[None], layer.kernel, layer.geometry, layer.bias)[0]
 
 
 @st.composite
@@ -172,8 +159,8 @@ def test_a_sequence_prints_as_a_table() -> None:
     sequence = ConvSequence((first, ConvLayer.of(np.ones((7, 40, 1)), np.ones(7))))
     assert str(sequence).splitlines() == [
         "layer     channels  kernel  geometry                   parameters",
-        "conv1/in  20 -> 40  3       stride 1, padding 1             2,400",
-        "1         40 -> 7   1       stride 1, padding 0, bias         287",
+        "conv1/in  20 -> 40       3  stride 1, padding 1             2,400",
+        "1         40 -> 7        1  stride 1, padding 0, bias         287",
     ]
 
 

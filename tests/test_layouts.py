@@ -151,6 +151,6 @@ def test_trained_kernels_are_read_in_the_layout_they_were_stored_in(trained_kern
     for entry in entries:
         layout = entry["layout"][:2] + "*"
         with np.load(trained_kernels / entry["file"]) as arrays:
-            stored = arrays[entry.get("array", arrays.files[0])]
+            stored = arrays["weight"]
         layer = ConvLayer.of(stored, groups=entry["groups"], transposed=entry["transposed"], layout=layout)
         assert to_layout(layer, layout).tobytes() == np.ascontiguousarray(stored).tobytes()

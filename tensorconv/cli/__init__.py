@@ -1,4 +1,4 @@
-"""The command ``tensorconv``: its entry point, which also answers where the packages of the command line are missing."""
+"""The entry point of the command ``tensorconv``, which also answers where the packages it needs are missing."""
 
 from __future__ import annotations
 

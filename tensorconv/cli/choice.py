@@ -77,7 +77,9 @@ def choose(path: Path, name: str | None, layout: str | None, options: Mapping[st
         return found
     if found.source != "array":
         given = ", ".join(f"--{option}" for option in options)
-        raise ModelError(f"{path} says the geometry of layer {found.layer.name!r} itself ({found.layer}); leave out {given}")
+        raise ModelError(
+            f"{path} says the geometry of layer {found.layer.name!r} itself ({found.layer}); leave out {given}"
+        )
     order = layout or "OI*"
     array = to_layout(found.layer, order)
     return replace(found, layer=ConvLayer.of(array, layout=order, name=found.layer.name, **options))

@@ -15,7 +15,17 @@ from tensorconv.models.spectrum import SIDES, channel_spectrum, rank_keeping
 
 _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", ".:-=+*%#"
 _BAR_WIDTH = 8
-_HEADER = ("layer", "kernel", "geometry", "parameters", "MACs", "in 90/99 %", "in spectrum", "out 90/99 %", "out spectrum")
+_HEADER = (
+    "layer",
+    "kernel",
+    "geometry",
+    "parameters",
+    "MACs",
+    "in 90/99 %",
+    "in spectrum",
+    "out 90/99 %",
+    "out spectrum",
+)
 
 
 def inspect(

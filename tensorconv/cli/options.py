@@ -10,7 +10,9 @@ import typer
 InputFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, show_default=False)]
 OutputFile = Annotated[Path, typer.Argument(dir_okay=False, show_default=False, help=".npz, .safetensors or .onnx.")]
 LayerName = Annotated[str | None, typer.Option("--layer", help="Name of the layer, where FILE holds several.")]
-LayerInputSize = Annotated[str | None, typer.Option("--input-size", help="Spatial size of the layer's input, as 56x56.")]
+LayerInputSize = Annotated[
+    str | None, typer.Option("--input-size", help="Spatial size of the layer's input, as 56x56.")
+]
 Stride = Annotated[str | None, typer.Option(help="As 2 or 2x1.")]
 Padding = Annotated[str | None, typer.Option(help="As 1, 1x2 or, low and high apart, 0:1x0:1.")]
 Dilation = Annotated[str | None, typer.Option(help="As 2 or 2x1.")]

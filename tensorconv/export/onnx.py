@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,8 @@ def dump(sequence: Any, opset: int | None = None) -> ModelProto:
     Returns
     -------
     onnx.ModelProto
-        The model, with the oldest file version that has this operator set, so that older runtimes read it too.
+        The model, with the oldest file version that has this operator set, so that older runtimes read it too. A
+        layer's name is its node's name where it is unique.
 
     Raises
     ------
@@ -86,12 +88,14 @@ def nodes(sequence: Any, input_name: str, output_name: str, prefix: str) -> tupl
     """
     node_list: list[NodeProto] = []
     initializers: list[TensorProto] = []
-    for i, (layer, split) in enumerate(split_padding(as_sequence(sequence), _says)):
-        name = prefix + (layer.name or (str(i) if prefix else ""))
+    sequence = as_sequence(sequence)
+    names = [layer.name or (str(i) if prefix else "") for i, layer in enumerate(sequence)]
+    for i, (layer, split) in enumerate(split_padding(sequence, _says)):
+        name = prefix + names[i] if names.count(names[i]) == 1 else ""  # runtimes refuse two nodes of one name
         for node, constants in _layer_nodes(layer, split, f"{prefix}{i}", name):
             node_list.append(node)
             initializers.extend(constants)
-    for before, after in zip(node_list, node_list[1:], strict=False):
+    for before, after in itertools.pairwise(node_list):
         after.input[0] = before.output[0]
     node_list[0].input[0] = input_name
     node_list[-1].output[0] = output_name
@@ -166,6 +170,6 @@ def _checked_opset(dtype: str, opset: int | None) -> int:
     chosen = max(_DEFAULT_OPSET, first) if opset is None else opset
     if not first <= chosen <= last:
         raise UnsupportedExportError(
-            f"opset must be from {first}, the first for {dtype}, to {last}, the last of the installed onnx, got {chosen}"
+            f"opset must be from {first}, the first for {dtype}, to {last}, the last of this onnx package, got {chosen}"
         )
     return chosen

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from tensorconv.arrays import Array, named_dtype
@@ -15,7 +15,7 @@ from tensorconv.export.padding import Pairs, Step, merge_padding
 from tensorconv.export.source import Source, opened
 from tensorconv.layers import ConvLayer, ConvSequence
 
-_DTYPES = {
+_DTYPES: dict[int, str] = {
     TensorProto.FLOAT16: "float16",
     TensorProto.BFLOAT16: "bfloat16",
     TensorProto.FLOAT: "float32",
@@ -96,7 +96,7 @@ def _steps(graph: GraphProto) -> Iterator[Step]:
 def _step(node: NodeProto, constants: dict[str, TensorProto]) -> Step:
     if node.op_type not in _ATTRIBUTES or node.domain not in ("", "ai.onnx"):
         raise UnsupportedExportError(
-            f"node {_label(node)} must be one of {', '.join(_ATTRIBUTES)}; load the convolutions of a network one by one"
+            f"node {_label(node)} must be one of {', '.join(_ATTRIBUTES)}; load a network's convolutions one by one"
         )
     attributes = _read_attributes(node)
     arrays = [_array(name, constants, node) for name in node.input[1:]]
@@ -133,7 +133,7 @@ def _read_convolution(node: NodeProto, arrays: list[Array | None], attributes: d
     ndim = kernel.ndim - 2
     if attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"", b"VALID") or "output_shape" in attributes:
         raise UnsupportedExportError(
-            f"node {_label(node)} pads by auto_pad or output_shape, which depends on the input size; write explicit pads"
+            f"node {_label(node)} has auto_pad or output_shape, which depend on the input size; write explicit pads"
         )
     if attributes.get("kernel_shape", kernel.shape[2:]) != kernel.shape[2:]:
         raise FormatError(
@@ -166,14 +166,10 @@ def _read_pad(node: NodeProto, arrays: list[Array | None], mode: object) -> Pair
 
 
 def _read_bias(node: NodeProto, arrays: list[Array | None]) -> Array:
-    """Return the (O,) vector of an Add whose constant has shape (O, 1..) or (1, O, 1..)."""
     bias = arrays[0] if len(arrays) == 1 else None
     if bias is None:
         raise FormatError(f"node {_label(node)} must add one initializer")
-    vector = bias[0] if bias.ndim > 3 and bias.shape[0] == 1 else bias
-    if vector.ndim < 2 or vector.size != vector.shape[0]:
-        raise UnsupportedExportError(f"node {_label(node)} must add one value per channel, got shape {bias.shape}")
-    return vector.reshape(-1)
+    return bias
 
 
 def _integers(attributes: dict[str, object], name: str, length: int, default: int) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ Step = ConvLayer | Pairs | Array
 
 @dataclass(frozen=True)
 class Split:
-    """A layer as a framework runs it: zeros added (or entries cropped) before, the convolution's own padding, and after."""
+    """Zero padding (negative: cropping) of a layer as a framework does it: before, in the convolution, and after it."""
 
     before: Pairs | None
     own: Pairs
@@ -42,8 +42,8 @@ def split_padding(sequence: ConvSequence, says: Callable[[ConvGeometry], bool]) 
     sequence : ConvSequence
         The layers.
     says : callable
-        Whether the framework's convolution can do this geometry by itself; asked for one spatial axis at a time. It must
-        be able to do padding (0, 0).
+        Whether the framework's convolution can do this geometry by itself; asked for one spatial axis at a
+        time. It must be able to do padding (0, 0).
 
     Yields
     ------
@@ -85,9 +85,9 @@ def merge_padding(steps: Iterable[Step]) -> ConvSequence:
             layers.append(step if before is None else _padded_before(step, before))
             before, croppable = None, step.geometry.transposed
         elif isinstance(step, np.ndarray):
-            if before is not None or not layers or layers[-1].bias is not None:
-                raise UnsupportedExportError("a bias is added where no convolution without bias precedes it")
-            layers[-1], croppable = replace(layers[-1], bias=step), False
+            if before is not None or not layers:
+                raise UnsupportedExportError("a bias is added where no convolution precedes it")
+            layers[-1], croppable = _biased(layers[-1], step), False
         elif croppable:
             layers[-1], croppable = _padded_after(layers[-1], step), False
         elif before is None:
@@ -110,9 +110,9 @@ def _split(geometry: ConvGeometry, says: Callable[[ConvGeometry], bool]) -> Spli
 
 
 def _nearest(axis: ConvGeometry, says: Callable[[ConvGeometry], bool]) -> tuple[int, int]:
-    """Return the own padding of a transposed axis that leaves least to do after it, extensions first."""
+    """Return all the padding of a transposed axis if the framework has it, else what spares an extension, else none."""
     ((low, high),) = axis.padding
-    candidates = ((low, high), (0, high), (low, 0))
+    candidates = ((low, high), (0, min(high, 0)))
     return next((pair for pair in candidates if says(replace(axis, padding=(pair,)))), (0, 0))
 
 
@@ -146,6 +146,17 @@ def _padded_after(layer: ConvLayer, step: Pairs) -> ConvLayer:
         )
     padding = tuple((c - a, d - b) for (a, b), (c, d) in zip(step, geometry.padding, strict=True))
     return replace(layer, geometry=replace(geometry, padding=padding))
+
+
+def _biased(layer: ConvLayer, step: Array) -> ConvLayer:
+    """Return the layer with an added array of shape (O, 1..) or (1, O, 1..) as its bias."""
+    shape = (layer.out_channels, *(1,) * layer.geometry.ndim)
+    if layer.bias is not None or step.dtype != layer.dtype or step.shape not in (shape, (1, *shape)):
+        raise UnsupportedExportError(
+            f"an added {step.dtype} array of shape {step.shape} is no bias of a {layer.dtype} convolution that has "
+            f"{'one' if layer.bias is not None else 'none'} and {layer.out_channels} out-channels"
+        )
+    return replace(layer, bias=step.reshape(-1))
 
 
 def _check_axes(layer: ConvLayer, step: Pairs) -> None:

@@ -61,7 +61,7 @@ def load(obj: Source) -> ConvSequence:
         file.seek(0)
         content = file.read()
     try:
-        tensors = deserialize(content)
+        tensors = deserialize(content)  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise FormatError(f"this is no whole .safetensors file: {error}") from error
     return parse(text, {name: _read_array(name, **tensor) for name, tensor in tensors})

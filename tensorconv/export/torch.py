@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tensorconv.arrays import Array, as_float_array
+from tensorconv.arrays import Array
 from tensorconv.errors import UnsupportedExportError
 from tensorconv.export.padding import Pairs, Split, Step, merge_padding, split_padding
 from tensorconv.geometry import ConvGeometry
@@ -48,15 +48,15 @@ def dump(sequence: Any) -> torch.nn.Sequential:
     ndim = sequence.layers[0].geometry.ndim
     if ndim > _MAX_NDIM:
         raise UnsupportedExportError(
-            f'torch has convolutions over 1 to {_MAX_NDIM} spatial axes, got {ndim}; export to "onnx", which has any number'
+            f'torch has convolutions over 1 to {_MAX_NDIM} spatial axes, got {ndim}; export to "onnx", which runs 4'
         )
     modules: OrderedDict[str, torch.nn.Module] = OrderedDict()
     names = [layer.name for layer in sequence]
     for layer, split in split_padding(sequence, _says):
         if layer.bias is not None and split.extends:
             raise UnsupportedExportError(
-                f"torch cannot extend the output of a transposed convolution by padding {layer.geometry.padding} and give "
-                'the new entries the bias; export to "onnx", or give the bias to a pointwise layer after this one'
+                f"torch cannot extend a transposed convolution by padding {layer.geometry.padding} and give the new "
+                'entries the bias; export to "onnx", or give the bias to a pointwise layer after this one'
             )
         for module in _modules(layer, split):
             own_key = isinstance(module, tuple(_PADS)) or not _is_key(layer.name) or names.count(layer.name) > 1
@@ -89,7 +89,7 @@ def load(obj: torch.nn.Module) -> ConvSequence:
 
 
 def _says(axis: ConvGeometry) -> bool:
-    """Whether torch's convolution has this geometry; transposed, torch crops alike at both ends before output_padding."""
+    """Whether torch has this geometry; a transposed one crops both ends alike, then takes output_padding."""
     ((low, high),) = axis.padding
     if not axis.transposed:
         return 0 <= low == high
@@ -149,8 +149,8 @@ def _step(module: torch.nn.Module, name: str) -> Step:
         return _read_pad(module, _PADS[kind])
     if kind not in _CONVOLUTIONS and kind not in _TRANSPOSED:
         raise UnsupportedExportError(
-            f"module {name!r} must be a Conv, a ConvTranspose or a ConstantPad, got {kind.__name__}; load the convolutions "
-            "of a larger model one by one"
+            f"module {name!r} must be a Conv, a ConvTranspose or a ConstantPad, got {kind.__name__}; load the "
+            "convolutions of a larger model one by one"
         )
     return _read_convolution(module, name)
 
@@ -165,15 +165,15 @@ def _read_pad(module: Any, ndim: int) -> Pairs:
 def _read_convolution(module: Any, name: str) -> ConvLayer:
     if module.padding_mode != "zeros":
         raise UnsupportedExportError(
-            f"module {name!r}: padding_mode must be 'zeros', got {module.padding_mode!r}; pad by a module of its own before it"
+            f"module {name!r}: padding_mode must be 'zeros', got {module.padding_mode!r}; pad by a module before it"
         )
     padding = module.padding
     if padding == "same":
         padding = ConvGeometry.same(module.kernel_size, dilation=module.dilation).padding
     transposed = type(module) in _TRANSPOSED
     return ConvLayer.of(
-        as_float_array("weight", module.weight),
-        None if module.bias is None else as_float_array("bias", module.bias),
+        module.weight,
+        module.bias,
         stride=module.stride,
         padding=0 if padding == "valid" else padding,
         dilation=module.dilation,

@@ -4,7 +4,7 @@ from tensorconv.linalg.cp import CPDecomposition, cp_als
 from tensorconv.linalg.scaling import balance, unit_scale
 from tensorconv.linalg.svd import singular_values, truncated_svd
 from tensorconv.linalg.threads import one_blas_thread
-from tensorconv.linalg.tucker import hooi, hosvd, multi_mode_product
+from tensorconv.linalg.tucker import hooi, hosvd, mode_product, multi_mode_product
 
 __all__ = [
     "CPDecomposition",
@@ -12,6 +12,7 @@ __all__ = [
     "cp_als",
     "hooi",
     "hosvd",
+    "mode_product",
     "multi_mode_product",
     "one_blas_thread",
     "singular_values",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tensorconv.layers import ConvLayer
@@ -57,3 +58,12 @@ class Reading:
 
     layers: tuple[FoundLayer, ...]
     skipped: tuple[SkippedLayer, ...] = ()
+
+    @classmethod
+    def of(cls, entries: Iterable[FoundLayer | SkippedLayer]) -> Reading:
+        """Sort the entries of a file into what was found and what was left out."""
+        listed = list(entries)
+        return cls(
+            tuple(entry for entry in listed if isinstance(entry, FoundLayer)),
+            tuple(entry for entry in listed if isinstance(entry, SkippedLayer)),
+        )

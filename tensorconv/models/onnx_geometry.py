@@ -1,4 +1,4 @@
-"""The geometry of an ONNX Conv or ConvTranspose: its attributes, ``auto_pad`` and ``output_shape`` among them, as numbers."""
+"""The geometry of an ONNX Conv or ConvTranspose: ``auto_pad`` and ``output_shape`` resolved to numbers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ Attributes = Mapping[str, Any]
 AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 
 
-def onnx_geometry(
-    transposed: bool, attributes: Attributes, kernel_size: Size, input_size: Size | None
-) -> ConvGeometry:
+def onnx_geometry(transposed: bool, attributes: Attributes, kernel_size: Size, input_size: Size | None) -> ConvGeometry:
     """Return the geometry that the attributes of a node mean.
 
     Parameters
@@ -77,8 +75,8 @@ def _transposed_padding(
     extra = _per_axis(attributes, "output_padding", ndim, 0)
     wanted: Size | None = attributes.get("output_shape") or None
     if wanted is None and not auto_pad.startswith("SAME"):
-        pairs = _explicit_padding(attributes, auto_pad, ndim)
-        return tuple((low, high - more) for (low, high), more in zip(pairs, extra, strict=True))
+        given = _explicit_padding(attributes, auto_pad, ndim)
+        return tuple((low, high - more) for (low, high), more in zip(given, extra, strict=True))
     if wanted is None:  # SAME wants s * x positions, so the input size x cancels out of the crop; x = 1 will do
         sizes, targets = (1,) * ndim, stride
     elif len(wanted) in (ndim, ndim + 2):  # ONNX Runtime takes batch and channels in front, too

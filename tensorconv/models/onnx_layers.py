@@ -48,16 +48,8 @@ def read_onnx(path: Path, input_size: Size | None = None) -> Reading:
         _fix_input(model.graph, input_size)
     sizes = _spatial_sizes(model)
     tensors = _constants(model.graph)
-    found, skipped = [], []
-    for node in _convolutions(model.graph):
-        name = node.name or (node.output[0] if node.output else node.op_type)
-        try:
-            found.append(_found(node, name, tensors, sizes, path.parent))
-        except TensorconvError as error:
-            skipped.append(SkippedLayer(name, str(error)))
-    reason = "inside a branch, loop or function; only the main graph is read"
-    skipped += [SkippedLayer(name, reason) for name in _hidden(model)]
-    return Reading(tuple(found), tuple(skipped))
+    found = (_entry(node, tensors, sizes, path.parent) for node in _convolutions(model.graph))
+    return Reading.of((*found, *_hidden(model)))
 
 
 def load_model(path: Path) -> Any:
@@ -87,11 +79,20 @@ def load_model(path: Path) -> Any:
         raise MissingFrameworkError("reading .onnx needs the package onnx: pip install 'tensorconv[onnx]'") from error
     try:
         model = onnx.load(str(path), load_external_data=False)
-    except (message.DecodeError, OSError) as error:
+    except message.DecodeError as error:
         raise FormatError(f"{path} cannot be read as an ONNX network: {error}") from error
     if not model.HasField("graph"):
         raise FormatError(f"{path} is not an ONNX network: it holds no graph")
     return model
+
+
+def _entry(node: Any, tensors: Mapping[str, Any], sizes: Mapping[str, Size], folder: Path) -> FoundLayer | SkippedLayer:
+    """Return a node as a layer, or why it cannot be read."""
+    name = node.name or (node.output[0] if node.output else node.op_type)
+    try:
+        return _found(node, name, tensors, sizes, folder)
+    except TensorconvError as error:
+        return SkippedLayer(name, str(error))
 
 
 def _found(node: Any, name: str, tensors: Mapping[str, Any], sizes: Mapping[str, Size], folder: Path) -> FoundLayer:
@@ -101,7 +102,9 @@ def _found(node: Any, name: str, tensors: Mapping[str, Any], sizes: Mapping[str,
     kernel = _array(tensors, node.input[1], "weights", folder)
     bias = _array(tensors, node.input[2], "bias", folder) if len(node.input) > 2 and node.input[2] else None
     if kernel.ndim < 3:
-        raise ModelError(f"the weights have shape {kernel.shape}, a convolution's have two channel and the spatial axes")
+        raise ModelError(
+            f"the weights have shape {kernel.shape}, a convolution's have two channel and the spatial axes"
+        )
     transposed = node.op_type == "ConvTranspose"
     inferred = sizes.get(node.input[0], ())
     size = inferred if len(inferred) == kernel.ndim - 2 else None
@@ -153,13 +156,15 @@ def _convolutions(graph: Any) -> Iterator[Any]:
     return (node for node in graph.node if node.op_type in OPERATORS and node.domain in ("", "ai.onnx"))
 
 
-def _hidden(model: Any) -> Iterator[str]:
-    """Name the convolutions of subgraphs and functions."""
+def _hidden(model: Any) -> Iterator[SkippedLayer]:
+    """Yield the convolutions of subgraphs and functions, which are not read."""
     bodies = [*_subgraphs(model.graph), *model.functions]
     while bodies:
         body = bodies.pop()
         bodies += _subgraphs(body)
-        yield from (node.name or node.op_type for node in _convolutions(body))
+        for node in _convolutions(body):
+            reason = "inside a branch, loop or function; only the main graph is read"
+            yield SkippedLayer(node.name or node.op_type, reason)
 
 
 def _subgraphs(body: Any) -> list[Any]:
@@ -172,7 +177,9 @@ def _constants(graph: Any) -> dict[str, Any]:
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:  # a graph is sorted: what a node reads was made before it
         if node.op_type == "Constant" and node.output:
-            tensors.update({node.output[0]: a.t for a in node.attribute if a.name == "value" and a.HasField("t")})
+            for attribute in node.attribute:
+                if attribute.name == "value" and attribute.HasField("t"):
+                    tensors[node.output[0]] = attribute.t
         elif node.op_type == "Identity" and node.input and node.output and node.input[0] in tensors:
             tensors[node.output[0]] = tensors[node.input[0]]
     return tensors
@@ -200,7 +207,9 @@ def _fix_input(graph: Any, input_size: Size) -> None:
     fitting = [value for value in inputs if len(value.type.tensor_type.shape.dim) == len(input_size) + 2]
     if not fitting:
         names = ", ".join(value.name for value in inputs)
-        raise ModelError(f"input_size {input_size} has {len(input_size)} spatial axes, no input of the network has ({names})")
+        raise ModelError(
+            f"input_size {input_size} has {len(input_size)} spatial axes, no input of the network has ({names})"
+        )
     for value in fitting:
         for dim, size in zip(value.type.tensor_type.shape.dim[2:], input_size, strict=True):
             if dim.dim_value not in (0, size):

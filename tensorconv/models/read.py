@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-import numpy as np
-
-from tensorconv.arrays import FLOATS, Array
-from tensorconv.errors import FormatError, MissingFrameworkError, ModelError, TensorconvError
-from tensorconv.layers import ConvLayer
-from tensorconv.models.found import FoundLayer, Reading, SkippedLayer
+from tensorconv.errors import FormatError, ModelError
+from tensorconv.models.array_files import read_npy, read_npz, read_safetensors
+from tensorconv.models.found import FoundLayer, Reading
 from tensorconv.models.onnx_layers import read_onnx
 
-Size = tuple[int, ...]
-SUFFIXES = (".npy", ".npz", ".safetensors", ".onnx")
 DEFAULT_LAYOUT = "OI*"
+_ARRAY_FILES = {".npy": read_npy, ".npz": read_npz, ".safetensors": read_safetensors}
+SUFFIXES = (*_ARRAY_FILES, ".onnx")
 
 
 def read_layers(
@@ -78,10 +72,14 @@ def read_file(
         As in :func:`read_layers`.
     """
     path = Path(path)
+    suffix = path.suffix.lower()
     size = None if input_size is None else tuple(input_size)
-    if path.suffix not in SUFFIXES:
-        raise FormatError(f"path must end in one of {', '.join(SUFFIXES)}, got {path.name!r}")
-    if path.suffix == ".onnx":
-        _refuse_layout(layout, path)
-        return read_onnx(path, size)
-    raise NotImplementedError
+    if suffix not in SUFFIXES:
+        raise FormatError(f"path must end in one of {', '.join(SUFFIXES)}, got {str(path)!r}")
+    order = layout or DEFAULT_LAYOUT
+    reading = read_onnx(path, size) if suffix == ".onnx" else _ARRAY_FILES[suffix](path, order, size)
+    if layout is not None and any(found.source != "array" for found in reading.layers):
+        raise ModelError(f"layout={layout!r} is for plain arrays; {path} says the order of axes itself, leave it out")
+    if size is not None and reading.layers and all(found.input_size is None for found in reading.layers):
+        raise ModelError(f"input_size {size} has {len(size)} spatial axes, no layer of {path} has; give one per axis")
+    return reading

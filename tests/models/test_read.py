@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import io
 import pickle
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -12,11 +16,12 @@ import onnx
 import pytest
 from networks import network, one_node, run, write
 from onnx import helper, numpy_helper
-from oracles import reference_convolution
+from oracles import reference_bound, reference_sequence
 from safetensors.numpy import save_file
 
 import tensorconv as tc
-from tensorconv.errors import FormatError, KernelError, KernelTypeError, ModelError
+from tensorconv.errors import FormatError, KernelError, KernelTypeError, ModelError, TensorconvError
+from tensorconv.export.files import save
 from tensorconv.models import read_file
 
 RNG_SEED = 5
@@ -29,16 +34,9 @@ def _agrees_with_onnx_runtime(model: onnx.ModelProto, path: Path, x: np.ndarray)
     wanted = run(model, x)
     assert found.input_size == x.shape[2:]
     assert layer.output_size(x.shape[2:]) == wanted.shape[2:]
-    arguments = (x.astype(np.float64), layer.kernel.astype(np.float64), layer.geometry)
-    bias = None if layer.bias is None else layer.bias.astype(np.float64)
-    got = reference_convolution(*arguments, bias)
-    # float32 sums of at most n = I * K products and a bias: gamma(n + 1) of the sum of magnitudes, per output entry
-    terms = layer.kernel[0].size + 2
-    unit = terms * np.finfo(np.float32).eps / 2
-    magnitude = reference_convolution(np.abs(arguments[0]), np.abs(arguments[1]), layer.geometry, None)
-    magnitude += 0 if bias is None else np.abs(bias).reshape(-1, *[1] * (x.ndim - 2))
-    assert got.shape == wanted.shape
-    assert np.all(np.abs(got - wanted) <= unit / (1 - unit) * magnitude)
+    got = reference_sequence(x, layer.sequence)
+    units = (np.finfo(np.float32).eps / 2, np.finfo(np.float64).eps / 2)  # ONNX Runtime's, the reference's
+    assert np.all(np.abs(got - wanted) <= reference_bound(x, layer.sequence, units))
 
 
 @pytest.mark.parametrize(
@@ -248,3 +246,201 @@ def test_weights_outside_the_folder_are_not_read(tmp_path):
     model.graph.initializer[0].external_data[0].value = "../m.data"
     path.write_bytes(model.SerializeToString())
     assert "cannot be loaded" in read_file(path).skipped[0].reason
+
+
+KERNELS = {
+    "conv.weight": np.arange(24, dtype="float32").reshape(4, 2, 3),
+    "deep": np.linspace(-1, 1, 81).reshape(1, 3, 3, 3, 3),
+}
+OTHERS = {"bias": np.ones(4, "float32"), "pixels": np.ones((2, 3, 4), "uint8"), "bad": np.full((1, 1, 2), np.inf)}
+
+
+def test_npy(tmp_path):
+    np.save(tmp_path / "k.npy", KERNELS["deep"])
+    (found,) = tc.read_layers(tmp_path / "k.npy")
+    np.testing.assert_array_equal(found.layer.kernel, KERNELS["deep"])
+    assert found.layer.geometry == tc.ConvGeometry.of(3)
+    assert (found.layer.name, found.input_size, found.source) == ("k", None, "array")
+
+    np.save(tmp_path / "keras.npy", np.moveaxis(KERNELS["conv.weight"], (0, 1), (2, 1)))
+    (found,) = tc.read_layers(str(tmp_path / "keras.npy"), layout="*IO", input_size=[9])
+    np.testing.assert_array_equal(found.layer.kernel, KERNELS["conv.weight"])
+    assert found.input_size == (9,)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".NPZ", ".safetensors"])
+def test_archives_give_every_floating_array_of_three_axes(tmp_path, suffix):
+    path = tmp_path / f"kernels{suffix}"
+    if suffix == ".safetensors":
+        save_file({**KERNELS, **OTHERS}, path)
+    else:
+        with path.open("wb") as file:
+            np.savez_compressed(file, **KERNELS, **OTHERS)
+    reading = read_file(path)
+    assert {found.layer.name: found.source for found in reading.layers} == dict.fromkeys(KERNELS, "array")
+    for found in reading.layers:
+        assert found.layer.kernel.tobytes() == KERNELS[found.layer.name].tobytes()
+        assert found.layer.dtype == KERNELS[found.layer.name].dtype
+    assert sorted(skipped.name for skipped in reading.skipped) == ["bad", "pixels"]
+    # the size goes to those that have as many axes
+    assert {found.layer.name: found.input_size for found in tc.read_layers(path, input_size=(7,))} == {
+        "conv.weight": (7,),
+        "deep": None,
+    }
+    with pytest.raises(ModelError, match=r"input_size \(7, 7\) has 2 spatial axes, no layer"):
+        tc.read_layers(path, input_size=(7, 7))
+    with pytest.raises(KernelError, match="layout must hold"):
+        tc.read_layers(path, layout="OIHW")
+
+
+def test_bfloat16_tensors(tmp_path):
+    kernel = np.arange(24).reshape(4, 2, 3).astype(ml_dtypes.bfloat16)
+    save_file({"k": kernel}, tmp_path / "k.safetensors")
+    (found,) = tc.read_layers(tmp_path / "k.safetensors")
+    assert found.layer.dtype == kernel.dtype
+    assert found.layer.kernel.tobytes() == kernel.tobytes()
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_saved_sequence_keeps_its_geometry(tmp_path, suffix):
+    rng = np.random.default_rng(RNG_SEED)
+    first = tc.ConvLayer.of(rng.standard_normal((4, 1, 3)), stride=2, padding=1, groups=4)
+    second = tc.ConvLayer.of(rng.standard_normal((2, 4, 1)), np.ones(2), name="mix")
+    path = tmp_path / f"sequence{suffix}"
+    save(path, tc.ConvSequence((first, second)))
+    a, b = tc.read_layers(path, input_size=(10,))
+    assert (a.layer.name, b.layer.name) == ("0", "mix")
+    assert (a.source, b.source) == ("sequence", "sequence")
+    assert (a.layer.geometry, b.layer.geometry) == (first.geometry, second.geometry)
+    assert (a.input_size, b.input_size) == ((10,), (5,))
+    np.testing.assert_array_equal(a.layer.kernel, first.kernel)
+    np.testing.assert_array_equal(b.layer.bias, second.bias)
+    with pytest.raises(ModelError, match="is for plain arrays"):
+        tc.read_layers(path, layout="OI*")
+
+
+class _Bomb:
+    def __reduce__(self):
+        return Path.touch, (Path("exploded"),)
+
+
+def test_nothing_is_unpickled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("bomb.npy").write_bytes(pickle.dumps(_Bomb()))
+    with pytest.raises(FormatError, match="pickle"):
+        tc.read_layers("bomb.npy")
+    objects = np.empty((1, 1, 1), object)
+    objects[0, 0, 0] = _Bomb()
+    np.save("objects.npy", objects, allow_pickle=True)
+    with pytest.raises(FormatError, match="cannot be loaded when allow_pickle=False"):
+        tc.read_layers("objects.npy")
+    np.savez("objects.npz", objects=objects, allow_pickle=True, good=KERNELS["deep"])
+    reading = read_file("objects.npz")
+    assert [found.layer.name for found in reading.layers] == ["good"]
+    assert "objects" in [skipped.name for skipped in reading.skipped]
+    assert not Path("exploded").exists()
+
+
+def test_an_array_that_is_no_kernel(tmp_path):
+    np.save(tmp_path / "flat.npy", np.ones((2, 2)))
+    with pytest.raises(KernelError, match="at least one spatial axis"):
+        tc.read_layers(tmp_path / "flat.npy")
+    np.save(tmp_path / "whole.npy", np.ones((2, 2, 2), int))
+    with pytest.raises(KernelTypeError, match="floating-point type"):
+        tc.read_layers(tmp_path / "whole.npy")
+
+
+def _npy_claiming(shape: tuple[int, ...]) -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return file.getvalue() + bytes(64)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors", ".onnx"])
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04 and no more", b"\xff" * 64, b"\x93NUMPY\x01\x00\x10\x00{'descr': ("]
+)
+def test_broken_files(tmp_path, suffix, content):
+    path = tmp_path / f"broken{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match="broken"):
+        tc.read_layers(path)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (1 << 20, 1 << 20, 1 << 20), (1 << 40, 1 << 40, 1 << 40)])
+def test_arrays_that_claim_more_than_the_file_holds(tmp_path, shape):
+    (tmp_path / "claim.npy").write_bytes(_npy_claiming(shape))
+    with pytest.raises(FormatError, match="cannot be read as a numpy file"):
+        tc.read_layers(tmp_path / "claim.npy")
+    with zipfile.ZipFile(tmp_path / "claim.npz", "w") as archive:
+        archive.writestr("k.npy", _npy_claiming(shape))
+    try:
+        layers = tc.read_layers(tmp_path / "claim.npz")
+    except FormatError:
+        layers = []
+    assert layers == []
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors", ".onnx"])
+def test_damage_anywhere_never_ends_in_another_error(tmp_path, suffix):
+    path = tmp_path / f"damaged{suffix}"
+    kernel = KERNELS["conv.weight"]
+    if suffix == ".npy":
+        np.save(path, kernel)
+    elif suffix == ".npz":
+        np.savez_compressed(path, kernel=kernel)
+    elif suffix == ".safetensors":
+        save_file({"kernel": kernel}, path)
+    else:
+        write(one_node("Conv", kernel, input_shape=(1, 2, 7), auto_pad="SAME_UPPER", strides=[2]), path)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(RNG_SEED)
+    refused = 0
+    for i in range(300):
+        damaged = bytearray(whole)
+        at = int(rng.integers(len(whole)))
+        if i % 3:
+            damaged[at] ^= int(rng.integers(1, 256))
+        else:
+            del damaged[at:]
+        path.write_bytes(damaged)
+        try:
+            tc.read_layers(path)
+        except TensorconvError:
+            refused += 1
+    assert refused > 50
+
+
+def test_suffix_and_existence(tmp_path):
+    with pytest.raises(FormatError, match=r"path must end in one of .npy, .npz, .safetensors, .onnx, got .*weights.pt"):
+        tc.read_layers(tmp_path / "weights.pt")
+    for suffix in (".npy", ".npz", ".safetensors", ".onnx"):
+        with pytest.raises(FileNotFoundError):
+            tc.read_layers(tmp_path / f"absent{suffix}")
+    np.savez(tmp_path / "archive.npz", **KERNELS)
+    (tmp_path / "archive.npz").rename(tmp_path / "archive.npy")
+    with pytest.raises(FormatError, match=r"name it \.npz"):
+        tc.read_layers(tmp_path / "archive.npy")
+    np.save(tmp_path / "array.npy", KERNELS["deep"])
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    with pytest.raises(FormatError, match=r"name it \.npy"):
+        tc.read_layers(tmp_path / "array.npz")
+
+
+@pytest.mark.parametrize(("package", "suffix"), [("onnx", ".onnx"), ("safetensors", ".safetensors")])
+def test_a_missing_package_is_named_with_its_extra(tmp_path, package, suffix):
+    path = tmp_path / f"file{suffix}"
+    path.touch()
+    code = f"import sys; sys.modules[{package!r}] = None; import tensorconv as tc; tc.read_layers({str(path)!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    message = f"reading {suffix} needs the package {package}: pip install 'tensorconv[{package}]'"
+    assert f"MissingFrameworkError: {message}" in done.stderr
+
+
+def test_reading_arrays_loads_no_framework(tmp_path):
+    np.save(tmp_path / "k.npy", KERNELS["deep"])
+    code = f"import sys, tensorconv as tc; tc.read_layers({str(tmp_path / 'k.npy')!r}); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ast.literal_eval(done.stdout))
+    assert not loaded & {"onnx", "safetensors", "torch", "numba", "scipy", "tensorly", "typer", "rich"}

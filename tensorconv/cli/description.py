@@ -1,0 +1,74 @@
+"""Layers, sequences and reports as values for JSON."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tensorconv.layers import ConvLayer, ConvSequence
+
+
+def describe_layer(layer: ConvLayer) -> dict[str, Any]:
+    """Return what there is to say about a layer, but for its numbers.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+        The layer.
+
+    Returns
+    -------
+    dict
+        Name, shape, geometry and parameters.
+    """
+    geometry = layer.geometry
+    return {
+        "layer": layer.name,
+        "kernel": list(layer.kernel.shape),
+        "dtype": layer.dtype.name,
+        "in_channels": layer.in_channels,
+        "out_channels": layer.out_channels,
+        "stride": list(geometry.stride),
+        "padding": [list(pair) for pair in geometry.padding],
+        "dilation": list(geometry.dilation),
+        "groups": geometry.groups,
+        "transposed": geometry.transposed,
+        "bias": layer.bias is not None,
+        "parameters": layer.n_parameters,
+    }
+
+
+def describe_sequence(sequence: ConvSequence) -> list[dict[str, Any]]:
+    """Return what there is to say about every layer of a sequence.
+
+    Parameters
+    ----------
+    sequence : ConvSequence
+        The sequence.
+
+    Returns
+    -------
+    list of dict
+        One entry per layer, in order.
+    """
+    return [describe_layer(layer) for layer in sequence]
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: tuples as lists, and no number (null) for what is not finite.
+
+    Parameters
+    ----------
+    value : Any
+        A dictionary, sequence, number, text or None.
+
+    Returns
+    -------
+    Any
+        The same in plain values.
+    """
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

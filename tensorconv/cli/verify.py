@@ -1,0 +1,96 @@
+"""``tensorconv verify``: is this sequence the layer, exactly or within an error? The exit code says so."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import tensorconv as tc
+from tensorconv.cli.choice import choose, geometry_options
+from tensorconv.cli.description import plain
+from tensorconv.cli.options import (
+    Dilation,
+    Groups,
+    InputFile,
+    Json,
+    LayerInputSize,
+    LayerName,
+    Layout,
+    Padding,
+    Stride,
+    Transposed,
+    size,
+)
+from tensorconv.cli.output import show_json, working
+from tensorconv.verification import Report
+
+
+def verify(
+    file: InputFile,
+    sequence: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help=".npz, .safetensors or .onnx.")],
+    layer: LayerName = None,
+    max_error: Annotated[
+        float | None, typer.Option(min=0, help="Largest relative error of kernel and bias; without it, exact only.")
+    ] = None,
+    input_size: LayerInputSize = None,
+    stride: Stride = None,
+    padding: Padding = None,
+    dilation: Dilation = None,
+    groups: Groups = None,
+    transposed: Transposed = False,
+    layout: Layout = None,
+    as_json: Json = False,
+) -> None:
+    """Check the sequence of SEQUENCE against a layer of FILE.
+
+    The exit code is 0 if it is the layer, exactly or within --max-error, and 1 if not.
+
+    Parameters
+    ----------
+    file, layer, stride, padding, dilation, groups, transposed, layout
+        The layer.
+    sequence : Path
+        File of the sequence.
+    max_error : float or None
+        Largest error that still passes.
+    input_size : str or None
+        Spatial size for the executed check.
+    as_json : bool
+        Whether to write JSON.
+    """
+    found = choose(file, layer, layout, geometry_options(stride, padding, dilation, groups, transposed))
+    steps = tc.load(sequence)
+    with working("verifying", quiet=as_json):
+        report = tc.verify(found.layer, steps, input_size=size(input_size) or found.input_size)
+    passed = passes(report, max_error)
+    if as_json:
+        show_json({"file": str(file), "layer": found.layer.name, "passed": passed, "report": plain(report.to_dict())})
+    else:
+        typer.echo(f"{found.layer.name}: {found.layer}\n\n{steps}\n\n{report}\n\n{'passed' if passed else 'FAILED'}")
+    if not passed:
+        raise typer.Exit(1)
+
+
+def passes(report: Report, max_error: float | None) -> bool:
+    """Return whether a report says that the sequence is the layer, exactly or within an error.
+
+    Parameters
+    ----------
+    report : Report
+        The findings.
+    max_error : float or None
+        Largest relative error of kernel and of bias; None asks for an exact sequence.
+
+    Returns
+    -------
+    bool
+        False too where the sequence is not what it composes to, or gives outputs of another size.
+    """
+    if report.consistent is False or report.exact or max_error is None:
+        return report.exact
+    if report.kernel_error is None or not math.isfinite(report.operator_bound):
+        return False
+    return max(report.kernel_error, report.bias_error) <= max_error

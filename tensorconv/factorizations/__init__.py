@@ -1,0 +1,27 @@
+"""Factorizations of convolution kernels: one method, one file."""
+
+from tensorconv.factorizations.best import Trial, factorize
+from tensorconv.factorizations.cp import cp
+from tensorconv.factorizations.depthwise import depthwise_separable
+from tensorconv.factorizations.registry import methods, register, registered
+from tensorconv.factorizations.scheme import Fitter, Scheme
+from tensorconv.factorizations.solve import Factorization, Request, solve
+from tensorconv.factorizations.svd import svd
+from tensorconv.factorizations.tucker import tucker
+
+__all__ = [
+    "Factorization",
+    "Fitter",
+    "Request",
+    "Scheme",
+    "Trial",
+    "cp",
+    "depthwise_separable",
+    "factorize",
+    "methods",
+    "register",
+    "registered",
+    "solve",
+    "svd",
+    "tucker",
+]

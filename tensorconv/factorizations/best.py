@@ -1,0 +1,204 @@
+"""factorize: any method by name, or the best of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from tensorconv.errors import RankError
+from tensorconv.factorizations.registry import methods, registered
+from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Scheme, Shape
+from tensorconv.factorizations.solve import Factorization, Request, solve
+from tensorconv.geometry import ConvGeometry
+from tensorconv.layers import ConvLayer, aligned_table, as_layer
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One line of the table of what "best" tried.
+
+    Parameters
+    ----------
+    method : str
+        Name of the method.
+    options : str
+        The variant.
+    rank : int, tuple of int or None
+        The rank found; None where there was none.
+    relative_error : float or None
+        The true error there.
+    cost : float or None
+        Share of the dense layer's cost.
+    note : str
+        Why it was not taken further, or "chosen".
+    """
+
+    method: str
+    options: str
+    rank: int | Rank | None
+    relative_error: float | None
+    cost: float | None
+    note: str = ""
+
+
+class Trials(tuple[Trial, ...]):
+    """A tuple of trials that prints as a table."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        rows = [("method", "options", "rank", "error", "cost", "note")]
+        for t in self:
+            error = "" if t.relative_error is None else f"{t.relative_error:.3g}"
+            cost = "" if t.cost is None else f"{t.cost:.1%}"
+            rows.append((t.method, t.options, "" if t.rank is None else str(t.rank), error, cost, t.note))
+        return aligned_table(rows)
+
+
+@dataclass(frozen=True)
+class Dense(Scheme):
+    """The layer as it is: one factor "kernel" (G, O/G, I, K..)."""
+
+    name: ClassVar[str] = "dense"
+
+    @property
+    def maximum(self) -> Rank:
+        """It has no rank."""
+        return ()
+
+    @property
+    def maximum_rules(self) -> tuple[str, ...]:
+        """It has no rank."""
+        return ()
+
+    def chain(self, rank: Rank) -> list[tuple[Shape, ConvGeometry]]:
+        """The layer."""
+        del rank
+        return self.layer.sequence.chain
+
+    def kernels(self, factors: Factors) -> list[Array]:
+        """The kernel."""
+        return [factors["kernel"]]
+
+    def reconstruct(self, factors: Factors, rows: slice) -> Array:
+        """The kernel."""
+        return factors["kernel"][:, rows]
+
+    def fitter(self) -> Fitter:
+        """Nothing is to be fitted."""
+        raise RankError('method "dense" has no rank to choose; take the layer itself')
+
+
+def factorize(
+    layer: Any,
+    method: str = "best",
+    *,
+    rank: Any = None,
+    error: float | None = None,
+    budget: float | None = None,
+    of: str = "macs",
+    input_size: Sequence[int] | None = None,
+    rng: Any = 0,
+    **options: Any,
+) -> Factorization:
+    """Factorize a layer by a named method, or by the best of all.
+
+    Parameters
+    ----------
+    layer : ConvLayer or array_like, shape (O, I, K1..KN)
+        The layer; an array means stride 1 without padding.
+    method : str
+        A name in :func:`tensorconv.methods`, or "best": the cheapest that meets ``error`` (the layer itself, method
+        "dense", where nothing cheaper does), or the most exact that meets ``budget``.
+    rank : int, tuple of int or rule, optional
+        Rank for a named method; methods count ranks differently, so "best" takes none.
+    error : float, optional
+        Largest relative Frobenius error.
+    budget : float, optional
+        Largest share of the dense cost.
+    of : {"macs", "parameters", "bytes"}
+        The cost.
+    input_size : sequence of int, optional
+        Spatial size that the cost is for; the limit of large inputs if not given.
+    rng : int or numpy.random.Generator
+        Seed for methods with random starts.
+    **options
+        Options of the named method, such as ``split`` or ``spatial``.
+
+    Returns
+    -------
+    Factorization
+        The result; ``f.tried`` is the table of what was compared.
+
+    Raises
+    ------
+    RankError
+        If the method is unknown, or the request is out of range or cannot be met.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> kernel = np.random.default_rng(0).standard_normal((16, 1, 3, 3)) * np.ones((1, 12, 1, 1))
+    >>> factorize(kernel, error=0.01).method
+    'svd'
+    """
+    target = as_layer(layer)
+    if method != "best":
+        known = methods()
+        if method not in known:
+            raise RankError(f'method must be "best" or one of {", ".join(known)}, got {method!r}')
+        if method == "cp":
+            options["rng"] = rng
+        return known[method](  # type: ignore[no-any-return]
+            target, rank, error=error, budget=budget, of=of, input_size=input_size, **options
+        )
+    if rank is not None or options:
+        given = "rank" if rank is not None else ", ".join(options)
+        raise RankError(f'"best" compares methods, which differ in {given}; name a method, or give error= or budget=')
+    return _best(target, Request(None, error, budget, of, input_size), rng)
+
+
+def _best(layer: ConvLayer, request: Request, rng: Any) -> Factorization:
+    dense = request.cost(layer, layer.sequence.chain)
+    ceiling = dense  # what costs as much as the layer itself is of no use
+    best: tuple[tuple[Any, ...], Factorization] | None = None
+    trials: list[Trial] = []
+    chosen = -1
+    for name, method in registered().items():
+        for options in method.variants(layer):
+            seeded = {"rng": rng} if name == "cp" else {}
+            shown = ", ".join(f"{key}={value!r}" for key, value in options.items())
+            narrowed = replace(request, ceiling=ceiling) if request.error is not None else request
+            try:
+                found = solve(method.scheme(layer, **options, **seeded), narrowed)
+            except RankError as missed:
+                note = str(missed).split(";")[0]
+                trials.append(Trial(name, shown, None, None, None, f"at no lower cost: {note}" if request.error else note))
+                continue
+            cost = request.cost(layer, found.sequence.chain)
+            trials.append(Trial(name, shown, found.rank, found.relative_error, float(cost / dense)))
+            key: tuple[Any, ...] = (cost, found.relative_error)
+            if request.budget is not None:
+                key = (found.relative_error, cost)
+            useful = cost < dense or request.budget is not None
+            if useful and (best is None or key < best[0]):
+                best, chosen = (key, found), len(trials) - 1
+                ceiling = min(ceiling, cost)
+    if best is None and request.error is None:
+        raise RankError(f"budget={request.budget:g} of {request.of} cannot be met by any method:\n{Trials(trials)}")
+    if best is None:
+        result = _dense(layer)
+        trials.append(Trial("dense", "", None, 0.0, 1.0, "chosen: nothing cheaper meets the error"))
+    else:
+        result = best[1]
+        trials[chosen] = replace(trials[chosen], note="chosen")
+    return replace(result, tried=Trials(trials))
+
+
+def _dense(layer: ConvLayer) -> Factorization:
+    scheme = Dense(layer)
+    factors = MappingProxyType({"kernel": layer.kernel.reshape(scheme.block_shape)})
+    return Factorization("dense", layer, (), factors, 0.0, scheme)
+

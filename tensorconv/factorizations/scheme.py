@@ -1,0 +1,258 @@
+"""What a factorization method is made of: a Scheme says what its factors mean, a Fitter finds them."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorconv import ranks
+from tensorconv.geometry import ConvGeometry
+from tensorconv.layers import ConvLayer
+from tensorconv.linalg import unit_scale
+
+Array = NDArray[Any]
+Rank = tuple[int, ...]
+Factors = dict[str, Array]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Scheme(ABC):
+    """How one method writes one layer's kernel as a chain of convolutions; holds no results.
+
+    A kernel is seen as blocks (G, O/G, I, K1..KN), and every factor has the groups as its first axis. The kernel is
+    linear in each factor, and each factor enters once.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+        The layer to factorize.
+    """
+
+    layer: ConvLayer
+    name: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def maximum(self) -> Rank:
+        """Ranks above which nothing is gained."""
+
+    @property
+    @abstractmethod
+    def maximum_rules(self) -> tuple[str, ...]:
+        """Where each maximum comes from, in letters for an error message: "min(I*K, O)"."""
+
+    @abstractmethod
+    def chain(self, rank: Rank) -> list[tuple[Shape, ConvGeometry]]:
+        """Return kernel shape and geometry of every layer at a rank.
+
+        Parameters
+        ----------
+        rank : tuple of int
+            The ranks.
+
+        Returns
+        -------
+        list of (tuple of int, ConvGeometry)
+            The layers in order.
+        """
+
+    @abstractmethod
+    def kernels(self, factors: Factors) -> list[Array]:
+        """Return the kernel entries of every layer of the chain.
+
+        Parameters
+        ----------
+        factors : dict of str to ndarray
+            The factors.
+
+        Returns
+        -------
+        list of ndarray
+            Arrays that reshape to the shapes of the chain.
+        """
+
+    @abstractmethod
+    def reconstruct(self, factors: Factors, rows: slice) -> Array:
+        """Return a part of the kernel that the factors mean.
+
+        Parameters
+        ----------
+        factors : dict of str to ndarray
+            The factors.
+        rows : slice
+            A range of the out-channels of each group.
+
+        Returns
+        -------
+        ndarray, shape (G, rows, I, K1..KN)
+            The blocks.
+        """
+
+    @abstractmethod
+    def fitter(self) -> Fitter:
+        """Return what finds factors for this layer.
+
+        Returns
+        -------
+        Fitter
+            A fitter that has done no work yet.
+        """
+
+    @property
+    def block_shape(self) -> Shape:
+        """(G, O/G, I, K1..KN)."""
+        groups = self.layer.geometry.groups
+        return (groups, self.layer.out_channels // groups, *self.layer.kernel.shape[1:])
+
+    def pointwise(self, groups: int) -> ConvGeometry:
+        """Geometry of a layer that only mixes channels."""
+        return ConvGeometry.of(self.layer.geometry.ndim, groups=groups)
+
+    @property
+    def out_letter(self) -> str:
+        """How messages write the out-channels of one group."""
+        return "O" if self.layer.geometry.groups == 1 else "O/G"
+
+    @property
+    def ones(self) -> Shape:
+        """The kernel size of a pointwise layer."""
+        return (1,) * self.layer.geometry.ndim
+
+
+class Fitter(ABC):
+    """Finds the factors of a scheme for given ranks, and ranks for given requests; keeps what can be used again.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        What is to be fitted.
+    """
+
+    def __init__(self, scheme: Scheme) -> None:
+        self.scale = unit_scale(np.asarray(scheme.layer.kernel, np.float64))
+        self.shape = scheme.block_shape
+        self._kernel = scheme.layer.kernel
+
+    @cached_property
+    def blocks(self) -> Array:
+        """The kernel (G, O/G, I, K1..KN) in float64, its largest magnitude in [1, 2)."""
+        return np.multiply(self._kernel.reshape(self.shape), 1 / self.scale, dtype=np.float64)
+
+    @cached_property
+    def norm(self) -> float:
+        """Frobenius norm of the blocks."""
+        return float(np.linalg.norm(self.blocks.ravel()))
+
+    @abstractmethod
+    def factors(self, rank: Rank) -> Factors:
+        """Return factors of the blocks.
+
+        Parameters
+        ----------
+        rank : tuple of int
+            The ranks.
+
+        Returns
+        -------
+        dict of str to ndarray
+            New float64 arrays.
+        """
+
+    @abstractmethod
+    def spectra(self) -> list[Array]:
+        """Return the singular values that rank rules look at.
+
+        Returns
+        -------
+        list of ndarray
+            Per rank, falling singular values of shape (slices, n).
+        """
+
+    def meet_error(
+        self, attempt: Callable[[Rank], float], error: float, maximum: Rank, cost: Callable[[Rank], Fraction]
+    ) -> Rank:
+        """Return ranks whose true error is at most ``error``; by default for methods of one rank.
+
+        Parameters
+        ----------
+        attempt : callable
+            The true relative error at given ranks.
+        error : float
+            The error asked for.
+        maximum : tuple of int
+            The largest ranks to try, maybe below the scheme's.
+        cost : callable
+            What given ranks cost, for methods that choose among several.
+
+        Returns
+        -------
+        tuple of int
+            The ranks.
+
+        Raises
+        ------
+        RankError
+            If no rank meets the error.
+        """
+        del cost
+        predicted = np.sqrt(ranks.tail_energy(self.spectra()[0])) / (self.norm or 1.0)
+        return (ranks.first_meeting(lambda r: attempt((r,)), error, predicted, maximum[0]),)
+
+    def meet_budget(self, affordable: Callable[[Rank], bool], maximum: Rank) -> Rank | None:
+        """Return the most exact affordable ranks; by default for methods of one rank.
+
+        Parameters
+        ----------
+        affordable : callable
+            Whether given ranks are affordable.
+        maximum : tuple of int
+            The largest useful ranks.
+
+        Returns
+        -------
+        tuple of int or None
+            The ranks; None if none is affordable.
+        """
+        rank = ranks.largest_affordable(lambda r: affordable((r,)), maximum[0])
+        return (rank,) if rank else None
+
+
+def product(*letters: str) -> str:
+    """Return letters of an error message as a product.
+
+    Parameters
+    ----------
+    *letters : str
+        Sizes such as "I", "K1"; empty ones are left out.
+
+    Returns
+    -------
+    str
+        "I*K1".
+    """
+    return "*".join(letter for letter in letters if letter)
+
+
+def n_taps(scheme: Scheme) -> int:
+    """Return the number of taps of the kernel, all axes together.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        A scheme bound to a layer.
+
+    Returns
+    -------
+    int
+        The product of the kernel size.
+    """
+    return math.prod(scheme.layer.kernel_size)
