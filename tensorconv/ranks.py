@@ -210,23 +210,13 @@ def bisect_meeting(
         if rank == maximum:
             raise RankError(_unmet(error, attempt(maximum), maximum))
         failed, rank = rank, min(rank + max(1, rank // 2), maximum)
-    known = {r: attempt(r) for r in (failed, rank) if r >= low}
     while rank - failed > 1 + rank // 32:
-        middle = _between(failed, rank, error, known)
-        known[middle] = attempt(middle)
-        if known[middle] <= error:
+        middle = (failed + rank) // 2
+        if attempt(middle) <= error:
             rank = middle
         else:
             failed = middle
     return rank
-
-
-def _between(failed: int, met: int, error: float, known: dict[int, float]) -> int:
-    """Guess where the error is met, on a straight line of log error over rank, kept inside the middle three quarters."""
-    share = 0.5
-    if failed in known and known[met] > 0:
-        share = math.log(known[failed] / error) / math.log(known[failed] / known[met])
-    return failed + max(1, round((met - failed) * min(max(share, 0.125), 0.875)))
 
 
 def largest_affordable(affordable: Callable[[int], bool], maximum: int) -> int:

@@ -7,7 +7,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import ml_dtypes
@@ -95,7 +95,7 @@ def test_bfloat16_from_every_source_keeps_its_bits(source: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_every_byte_order_becomes_the_native_one(dtype: str, order: str) -> None:
+def test_every_byte_order_becomes_the_native_one(dtype: str, order: Literal["<", ">"]) -> None:
     native = VALUES.astype(dtype)
     assert_same_bits(as_float_array("kernel", native.astype(native.dtype.newbyteorder(order))), native)
 

@@ -195,7 +195,7 @@ BIAS = "bias must have shape (4,), one entry per out-channel, got"
             GeometryError,
             "stride must have one entry per spatial axis, 1 here",
         ),
-        (lambda: ConvLayer.of(ONES, padding="same"), GeometryError, "padding must be integers, got 'same'"),
+        (lambda: ConvLayer.of(ONES, padding="same"), GeometryError, "padding must be integers, got 'same'"),  # type: ignore[arg-type]
         (lambda: ConvLayer.of(ONES).output_size((2,)), GeometryError, "input_size (2,) gives no output on axis 0"),
         (lambda: ConvLayer.of(ONES).adjoint((2,)), GeometryError, "input_size (2,) gives no output on axis 0"),
         (lambda: as_layer("kernel"), KernelTypeError, "kernel must be of a real floating-point type"),

@@ -14,8 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
-import numpydoc.validate
 import pytest
+from numpydoc.validate import validate  # type: ignore[import-untyped]
 
 import tensorconv
 
@@ -185,7 +185,7 @@ def public_objects(module: ModuleType) -> Iterator[str]:
 
 
 def docstring_faults(name: str) -> list[str]:
-    return [f"{name}: {code} {text}" for code, text in numpydoc.validate.validate(name)["errors"] if code in CHECKS]
+    return [f"{name}: {code} {text}" for code, text in validate(name)["errors"] if code in CHECKS]
 
 
 @pytest.mark.parametrize("name", [module_name(path) for path in FILES if path not in SCRIPTS])

@@ -30,12 +30,14 @@ from tensorconv.layers import (
 
 def small_integers(*shape: int, seed: int = 0) -> Array:
     """Return whole numbers from -4 to 4 as float64: their products and sums here are exact, so results are bitwise."""
-    return np.random.default_rng(seed).integers(-4, 5, shape).astype(float)
+    values: Array = np.random.default_rng(seed).integers(-4, 5, shape).astype(np.float64)
+    return values
 
 
 def executed(layer: ConvLayer, x: Array) -> Array:
     """Apply a layer to (C, *L) by the tests' own convolution."""
-    return reference_convolution(x[None], layer.kernel, layer.geometry, layer.bias)[0]
+    y: Array = reference_convolution(x[None], layer.kernel, layer.geometry, layer.bias)[0]
+    return y
 
 
 @st.composite
@@ -50,7 +52,7 @@ def layers(draw: st.DrawFn) -> tuple[ConvLayer, tuple[int, ...]]:
     geometry = ConvGeometry.of(
         ndim,
         stride=axes(1, 3),
-        padding=[tuple(pair) for pair in zip(axes(-1, 2), axes(-2, 2), strict=True)],
+        padding=list(zip(axes(-1, 2), axes(-2, 2), strict=True)),
         dilation=axes(1, 2),
         groups=groups,
         transposed=draw(st.booleans()),
@@ -145,7 +147,8 @@ def test_a_sequences_numbers_are_the_sums_over_its_layers() -> None:
     assert sequence.layers == (first, last) == tuple(sequence)
     assert len(sequence) == 2
     assert sequence.chain == [((4, 1, 3, 3), first.geometry), ((7, 4, 1, 1), last.geometry)]
-    assert (sequence.in_channels, sequence.out_channels, sequence.bias, sequence.dtype) == (4, 7, last.bias, np.float64)
+    assert (sequence.in_channels, sequence.out_channels, sequence.dtype) == (4, 7, np.dtype(np.float64))
+    assert sequence.bias is last.bias
     assert sequence.n_parameters == 36 + 28 + 7
     assert sequence.output_size((8, 9)) == (4, 5)
     assert sequence.macs((8, 9)) == first.macs((8, 9)) + last.macs((4, 5)) == (36 + 28) * 20

@@ -18,7 +18,7 @@ from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, from_layout, swap_channels, to_layout
 
 LAYOUTS = ["OI*", "IO*", "O*I", "I*O", "*OI", "*IO"]
-CONVOLUTIONS = {
+CONVOLUTIONS: dict[tuple[int, bool], Any] = {
     (1, False): torch.nn.functional.conv1d,
     (2, False): torch.nn.functional.conv2d,
     (3, False): torch.nn.functional.conv3d,
@@ -69,8 +69,8 @@ def test_a_keras_kernel_is_read_as_jax_reads_it() -> None:
     kernel, x = small_integers(3, 2, 2, 6).astype("float32"), small_integers(4, 7, 6, seed=1).astype("float32")
     layer = ConvLayer.of(kernel, layout="*IO", stride=(2, 1), padding=((1, 0), (0, 2)), dilation=(1, 2), groups=2)
     jaxs = jax.lax.conv_general_dilated(
-        np.moveaxis(x, 0, -1)[None],
-        kernel,
+        jax.numpy.asarray(np.moveaxis(x, 0, -1)[None]),
+        jax.numpy.asarray(kernel),
         window_strides=(2, 1),
         padding=((1, 0), (0, 2)),
         rhs_dilation=(1, 2),

@@ -180,5 +180,5 @@ def _array_names(layers: list[dict[str, Any]]) -> Iterator[str]:
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len({key for key, _ in pairs}) < len(pairs):
-        raise ValueError(f"a key stands twice among {sorted(key for key, _ in pairs)}")
+        raise FormatError(f"a key stands twice among {sorted(key for key, _ in pairs)}")
     return dict(pairs)

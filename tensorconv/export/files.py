@@ -40,7 +40,7 @@ def save(path: str | os.PathLike[str], sequence: Any) -> None:
     layer  channels  kernel  geometry             parameters
     conv1  4 -> 8    3x3     stride 1, padding 1         288
     """
-    dumped = export.dump(sequence, _target(path))
+    dumped = export.dump(sequence, check_suffix(path))
     content = dumped if isinstance(dumped, bytes) else dumped.SerializeToString()
     final = Path(path).resolve()  # a link stays a link, to the new content
     temporary = final.with_name(f".tensorconv-{secrets.token_hex(8)}.tmp")
@@ -76,10 +76,27 @@ def load(path: str | os.PathLike[str]) -> ConvSequence:
     UnsupportedExportError
         If an ONNX model is more than a chain of convolutions.
     """
-    return export.load(Path(path), _target(path))
+    return export.load(Path(path), check_suffix(path))
 
 
-def _target(path: str | os.PathLike[str]) -> str:
+def check_suffix(path: str | os.PathLike[str]) -> str:
+    """Return the exporter that the suffix of a path chooses, before any work is done for it.
+
+    Parameters
+    ----------
+    path : str or path
+        Where a sequence is to be saved, or is.
+
+    Returns
+    -------
+    str
+        Name of the exporter.
+
+    Raises
+    ------
+    FormatError
+        If the suffix is none of .npz, .safetensors and .onnx.
+    """
     suffix = Path(path).suffix.lower()
     if suffix not in _TARGETS:
         raise FormatError(

@@ -131,7 +131,9 @@ def _read_convolution(node: NodeProto, arrays: list[Array | None], attributes: d
             f"node {_label(node)}: kernel and bias must be of one type, got {kernel.dtype} and {bias.dtype}"
         )
     ndim = kernel.ndim - 2
-    if attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"", b"VALID") or "output_shape" in attributes:
+    pads, auto_pad = _integers(attributes, "pads", 2 * ndim, 0), attributes.get("auto_pad", b"NOTSET")
+    explicit = auto_pad in (b"NOTSET", b"") or (auto_pad == b"VALID" and not any(pads))
+    if not explicit or "output_shape" in attributes:
         raise UnsupportedExportError(
             f"node {_label(node)} has auto_pad or output_shape, which depend on the input size; write explicit pads"
         )
@@ -143,7 +145,7 @@ def _read_convolution(node: NodeProto, arrays: list[Array | None], attributes: d
         kernel,
         bias,
         stride=_integers(attributes, "strides", ndim, 1),
-        padding=_pairs(_integers(attributes, "pads", 2 * ndim, 0)),
+        padding=_pairs(pads),
         dilation=_integers(attributes, "dilations", ndim, 1),
         groups=attributes.get("group", 1),  # type: ignore[arg-type]  # checked when the attributes were read
         transposed=transposed,

@@ -22,7 +22,17 @@ Step = ConvLayer | Pairs | Array
 
 @dataclass(frozen=True)
 class Split:
-    """Zero padding (negative: cropping) of a layer as a framework does it: before, in the convolution, and after it."""
+    """Zero padding (negative: cropping) of a layer as a framework does it: before, in the convolution, and after it.
+
+    Parameters
+    ----------
+    before : tuple of (int, int), optional
+        Step before a forward convolution, one (low, high) pair per spatial axis.
+    own : tuple of (int, int)
+        Padding of the convolution itself, as :class:`ConvGeometry` counts it.
+    after : tuple of (int, int), optional
+        Step after a transposed convolution.
+    """
 
     before: Pairs | None
     own: Pairs

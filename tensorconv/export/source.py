@@ -11,12 +11,34 @@ Source = bytes | str | os.PathLike[str]
 
 
 def opened(source: Source) -> BinaryIO:
-    """Return a binary file to read from; the caller closes it."""
+    """Open bytes or a path for reading.
+
+    Parameters
+    ----------
+    source : bytes, str or path
+        The content, or where it is.
+
+    Returns
+    -------
+    BinaryIO
+        A seekable file; the caller closes it.
+    """
     return io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")
 
 
 def size_of(file: BinaryIO) -> int:
-    """Return the number of bytes of an open file and go back to its start."""
+    """Return the length of an open file and go back to its start.
+
+    Parameters
+    ----------
+    file : BinaryIO
+        The file.
+
+    Returns
+    -------
+    int
+        Its number of bytes.
+    """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     return size

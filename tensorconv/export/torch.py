@@ -26,7 +26,8 @@ def dump(sequence: Any) -> torch.nn.Sequential:
     """Return a sequence as torch modules.
 
     Convolutions pad where torch can say it; where it cannot (another padding at the low end than at the high end,
-    negative padding), an ``nn.ConstantPad`` before a convolution, or cropping after a transposed one, says it.
+    negative padding), an ``nn.ConstantPad`` before a convolution, or cropping after a transposed one, says it. Torch
+    refuses to run such a step on an axis shorter than what it crops.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def load(obj: torch.nn.Module) -> ConvSequence:
     KernelError
         If a convolution before the last has a bias.
     """
-    named = obj.named_children() if type(obj) is torch.nn.Sequential else [("", obj)]
+    named = _children(obj) if type(obj) is torch.nn.Sequential else [("", obj)]
     return merge_padding(_step(module, "" if key.isdigit() else key) for key, module in named)
 
 
@@ -141,6 +142,13 @@ def _parameter(array: Array) -> torch.nn.Parameter:
     if array.dtype.name == "bfloat16":  # torch does not take numpy's bfloat16, but takes its bits
         return torch.nn.Parameter(torch.from_numpy(copy.view(np.int16)).view(torch.bfloat16))
     return torch.nn.Parameter(torch.from_numpy(copy))
+
+
+def _children(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
+    """Yield keys and modules in order, a module that stands twice too, which named_children would leave out."""
+    for key, child in module.named_modules(remove_duplicate=False):
+        if key and "." not in key:
+            yield key, child
 
 
 def _step(module: torch.nn.Module, name: str) -> Step:

@@ -20,6 +20,9 @@ from tensorconv.layers import ConvLayer, as_layer
 from tensorconv.linalg import cp_als, singular_values
 
 
+WARM_SWEEPS = 80  # of a fit that starts from a neighbour's factors; a Gaussian start takes up to 200
+
+
 @dataclass(frozen=True)
 class CP(Scheme):
     """Factors "in" (G, R, I), "out" (G, O/G, R) and per axis with taps "axis0".. (G, R, K_n), or "spatial" (G, R, K..)."""
@@ -108,13 +111,18 @@ class CP(Scheme):
 
 
 class CPFitter(Fitter):
-    """Alternating least squares from a Gaussian start of its own for every group and rank."""
+    """Alternating least squares, from a Gaussian start of its own for every group and rank.
+
+    While ranks are searched for, each fit starts from the one before, its weakest terms dropped or Gaussian ones added.
+    """
 
     def __init__(self, scheme: CP) -> None:
         super().__init__(scheme)
         self.scheme = scheme
         generator = np.random.default_rng(scheme.rng)
         self.seed = int(generator.integers(2**63))
+        self.target = 0.0  # the error that a search is after: fits stop there
+        self.latest: dict[int, list[Array]] = {}  # group -> factors of the fit before
 
     @property
     def tensors(self) -> Array:
@@ -135,8 +143,16 @@ class CPFitter(Fitter):
     def _fit(self, group: int, tensor: Array, rank: int) -> list[Array]:
         if rank == self.scheme.maximum[0]:
             return _fibres(tensor)
-        weights, factors = cp_als(tensor, rank, rng=np.random.default_rng([self.seed, group, rank]))
-        return [factor * weights ** (1 / len(factors)) for factor in factors]
+        rng = np.random.default_rng([self.seed, group, rank])
+        before = self.latest.get(group)
+        if before is None:
+            weights, factors = cp_als(tensor, rank, rng=rng, target=self.target)
+        else:
+            more = max(rank - before[0].shape[1], 0)
+            start = [np.hstack([f[:, :rank], rng.standard_normal((len(f), more)) / len(f)]) for f in before]
+            weights, factors = cp_als(tensor, rank, start=start, n_iter_max=WARM_SWEEPS, target=self.target)
+        self.latest[group] = [factor * weights ** (1 / len(factors)) for factor in factors]
+        return self.latest[group]
 
     def spectra(self) -> list[Array]:
         """CP has no spectrum."""
@@ -147,7 +163,7 @@ class CPFitter(Fitter):
     ) -> Rank:
         """Search between the rank that every unfolding needs at least and the exact one."""
         del cost
-        low = 1
+        low, self.target = 1, error
         for mode in range(len(self.scheme.modes)):
             unfolding = np.moveaxis(self.tensors, 1 + mode, 1).reshape(self.shape[0], self.scheme.modes[mode], -1)
             tail = np.sqrt(ranks.tail_energy(singular_values(unfolding))) / (self.norm or 1.0)

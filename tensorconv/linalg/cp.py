@@ -52,7 +52,14 @@ class CPDecomposition:
 
 
 def cp_als(
-    tensor: Array, rank: int, *, rng: Any = 0, n_iter_max: int = 200, tol: float = 1e-5, start: Sequence[Array] | None = None
+    tensor: Array,
+    rank: int,
+    *,
+    rng: Any = 0,
+    n_iter_max: int = 200,
+    tol: float = 1e-5,
+    target: float = 0.0,
+    start: Sequence[Array] | None = None,
 ) -> CPDecomposition:
     """Approximate a tensor by a sum of rank-one terms, by alternating least squares.
 
@@ -72,6 +79,8 @@ def cp_als(
         Most sweeps.
     tol : float
         Stop when the error falls by less than this share over 10 sweeps.
+    target : float
+        Stop once the relative error is a thousandth below this.
     start : sequence of ndarray, optional
         Factors (size, rank) to start from, one per mode.
 
@@ -106,7 +115,7 @@ def cp_als(
         found = [np.array(start[mode], np.float64) for mode in order]
         found[0] = found[0] / scale
     with one_blas_thread():
-        found, history, converged = _sweeps(problem, found, n_iter_max, tol)
+        found, history, converged = _sweeps(problem, found, n_iter_max, tol, max(0.999 * target, 1e-12))
         weights, found = _normalised(found)
         error = problem.true_error([found[0] * weights, *found[1:]])
     factors = [found[order.index(mode)] for mode in range(tensor.ndim)]
@@ -143,7 +152,9 @@ class _Problem:
         return float(np.sqrt(squares / self.squared_norm))
 
 
-def _sweeps(problem: _Problem, factors: list[Array], n_iter_max: int, tol: float) -> tuple[list[Array], list[float], bool]:
+def _sweeps(
+    problem: _Problem, factors: list[Array], n_iter_max: int, tol: float, target: float
+) -> tuple[list[Array], list[float], bool]:
     rank = factors[0].shape[1]
     ones = np.ones((rank, rank))
     beta, history, before = 0.5, list[float](), None
@@ -153,19 +164,19 @@ def _sweeps(problem: _Problem, factors: list[Array], n_iter_max: int, tol: float
         a, b, *rest = factors
         taps, taps_gram = _khatri_rao(rest, rank), reduce(np.multiply, map(_gram, rest), ones)
         b = _solve(_gram(a) * taps_gram, _weighted_sum(products, taps))
+        b_gram = _gram(b)
         onto_a = problem.onto_a(b)
-        a = _solve(_gram(b) * taps_gram, _weighted_sum(onto_a, taps))
+        a = _solve(b_gram * taps_gram, _weighted_sum(onto_a, taps))
         inner = np.einsum("kar,ar->kr", onto_a, a.astype(onto_a.dtype)).astype(np.float64)
-        pair_gram = _gram(a) * _gram(b)
+        pair_gram = _gram(a) * b_gram
         rest = _update_small(rest, inner, pair_gram, problem.small)
         taps = _khatri_rao(rest, rank)
         squared = problem.squared_norm - 2 * np.sum(inner * taps)
         squared += np.sum(pair_gram * reduce(np.multiply, map(_gram, rest), ones))
         history.append(float(np.sqrt(max(squared, 0.0) / problem.squared_norm)))
         factors = _spread([a, b, *rest])
-        if len(history) > WINDOW and history[-1 - WINDOW] - history[-1] <= tol * history[-1]:
-            return factors, history, True
-        if history[-1] < 1e-12:
+        stalled = len(history) > WINDOW and history[-1 - WINDOW] - history[-1] <= tol * history[-1]
+        if stalled or history[-1] <= target:
             return factors, history, True
         products = problem.onto_b(factors[0])
         current = (factors, products)

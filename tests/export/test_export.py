@@ -88,9 +88,10 @@ class Blocked:
         if name.partition(".")[0] == {target!r}:
             raise {error}
 sys.meta_path.insert(0, Blocked())
-for call in (lambda: tc.export.dump(tc.ConvLayer.of(numpy.ones((1, 1, 1))), {target!r}), lambda: tc.export.load(b"", {target!r})):
+layer = tc.ConvLayer.of(numpy.ones((1, 1, 1)))
+for call, first in ((tc.export.dump, layer), (tc.export.load, b"")):
     try:
-        call()
+        call(first, {target!r})
     except tc.errors.MissingFrameworkError as problem:
         print(problem)
 """

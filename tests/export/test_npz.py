@@ -86,7 +86,7 @@ def test_random_bytes_are_refused() -> None:
     rng = np.random.default_rng(0)
     for length in (0, 1, 21, 22, 23, 100, 1000, 70_000):
         for start in (b"", b"PK\x03\x04", b"PK\x05\x06"):
-            with pytest.raises(FormatError, match="no whole .npz file"):
+            with pytest.raises(FormatError, match=r"no whole \.npz file"):
                 load(start + rng.bytes(length), "npz")
 
 
@@ -138,7 +138,7 @@ def test_a_lying_header_is_refused_before_memory_is_taken(claim: str) -> None:
     content = archive(unpacked(dump(SEQUENCE, "npz")) | {"0.kernel.npy": KERNELS[claim]})
     tracemalloc.start()
     try:
-        with pytest.raises(FormatError, match="0.kernel"):
+        with pytest.raises(FormatError, match=r"0\.kernel|must not be empty"):
             load(content, "npz")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -148,11 +148,17 @@ def test_a_lying_header_is_refused_before_memory_is_taken(claim: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [npy("'<U9'", "()", bytes(32)), npy("'<U1'", "()", b"\xff\xff\xff\xff"), npy("'<U1'", "(1,)", b"a\0\0\0")]
-    + [npy("'<f4'", "()", bytes(4)), npy("'<U0'", "()", b""), npy("'<U" + "9" * 18 + "'", "()", bytes(4))],
+    [
+        npy("'<U9'", "()", bytes(32)),
+        npy("'<U1'", "()", b"\xff\xff\xff\xff"),
+        npy("'<U1'", "(1,)", b"a\0\0\0"),
+        npy("'<f4'", "()", bytes(4)),
+        npy("'<U0'", "()", b""),
+        npy("'<U" + "9" * 18 + "'", "()", bytes(4)),
+    ],
 )
 def test_a_lying_text_is_refused(text: bytes) -> None:
-    with pytest.raises(FormatError, match="sequence.npy|not JSON"):
+    with pytest.raises(FormatError, match=r"sequence\.npy|not JSON"):
         load(archive(unpacked(dump(SEQUENCE, "npz")) | {"sequence.npy": text}), "npz")
 
 
@@ -196,7 +202,7 @@ def test_a_strange_member_name_is_refused(name: str) -> None:
 
 def test_a_member_too_many_or_too_few_is_refused() -> None:
     whole = unpacked(dump(SEQUENCE, "npz"))
-    with pytest.raises(FormatError, match="not named .'1.kernel'."):
+    with pytest.raises(FormatError, match=r"not named \['1\.kernel'\]"):
         load(archive(whole | {"1.kernel.npy": whole["0.kernel.npy"]}), "npz")
     for name in ("0.kernel.npy", "sequence.npy"):
         with pytest.raises(FormatError, match=name.removesuffix(".npy")):
@@ -234,13 +240,12 @@ def test_members_that_claim_more_than_the_file_are_refused() -> None:
 
 def test_members_that_share_their_bytes_are_refused() -> None:
     content = archive({f"{i}.kernel.npy": bytes(2000) for i in range(3)})
-    start = content.index(b"PK\x01\x02")
-    entries, end = content[start : content.index(b"PK\x05\x06")], content[content.index(b"PK\x05\x06") :]
-    size = len(entries) // 3
-    shared = b"".join(entries[i * size : (i + 1) * size - 18] + entries[size - 18 : size] for i in range(3))
-    for listed in range(3):  # every entry now says where the first begins
-        at = listed * size + 42
-        shared = shared[:at] + bytes(4) + shared[at + 4 :]
-    hostile = content[: start // 3] + shared + end[:16] + (start // 3).to_bytes(4, "little") + end[20:]
-    with pytest.raises(FormatError, match="members claim 6000 bytes"):
+    start, end = content.index(b"PK\x01\x02"), content.index(b"PK\x05\x06")
+    directory, tail = bytearray(content[start:end]), content[end:]
+    for listed in range(3):  # every entry of the directory now says where the first member begins
+        at = listed * len(directory) // 3 + 42
+        directory[at : at + 4] = bytes(4)
+    one = start // 3
+    hostile = content[:one] + directory + tail[:16] + one.to_bytes(4, "little") + tail[20:]
+    with pytest.raises(FormatError, match="members claim 6000 bytes, the whole"):
         load(hostile, "npz")

@@ -120,12 +120,14 @@ def test_a_wrong_description_is_refused(case: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "null", "[]", "{", "\x00", "{} {}", "[" * 100_000, '{"version": 1, "version": 1}', '{"version": 1e9}']
-    + ['{"format": "tensorconv", "version": 1, "layers": [' + "1" * 5000 + "]}"],
+    [
+        *["", "null", "[]", "{", "\x00", "{} {}", "[" * 100_000, '{"version": 1, "version": 1}', '{"version": 1e9}'],
+        '{"format": "tensorconv", "version": 1, "layers": [' + "1" * 5000 + "]}",
+    ],
 )
 def test_a_text_that_is_no_description_is_refused(text: str) -> None:
     arrays = dump(layer("plain", 2), "numpy") | {"sequence": np.array(text)}
-    with pytest.raises(FormatError, match="description|version"):
+    with pytest.raises(FormatError, match=r"description|version"):
         load(arrays, "numpy")
 
 

@@ -78,7 +78,7 @@ def test_a_file_cut_anywhere_is_refused() -> None:
     for length in range(0, len(content), 3):
         with pytest.raises(FormatError, match="safetensors file"):
             load(content[:length], "safetensors")
-    with pytest.raises(FormatError, match="no whole .safetensors file"):
+    with pytest.raises(FormatError, match=r"no whole \.safetensors file"):
         load(content + b"\0", "safetensors")
 
 
@@ -140,7 +140,7 @@ def test_a_lying_header_is_refused(field: str, value: object) -> None:
 def test_another_type_of_the_same_size_is_refused() -> None:
     header, data = header_of(dump(SEQUENCE, "safetensors"))
     header["0.kernel"]["dtype"] = "I32"
-    with pytest.raises(FormatError, match="tensor 0.kernel must be of a type among F16, BF16, F32, F64, got I32"):
+    with pytest.raises(FormatError, match=r"tensor 0\.kernel must be of a type among F16, BF16, F32, F64, got I32"):
         load(built(header, data), "safetensors")
 
 
