@@ -39,7 +39,7 @@ def network(
         nodes,
         "test",
         [helper.make_tensor_value_info("x", kind, input_shape)],
-        [helper.make_tensor_value_info(output, kind, None)],
+        [helper.make_tensor_value_info(output, kind, [None] * len(input_shape))],
         [numpy_helper.from_array(array, name) for name, array in tensors.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

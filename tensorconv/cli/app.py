@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import getdoc
 from typing import Annotated, Any
 
 import typer
@@ -37,8 +38,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _command in (inspect, factorize, verify, export, demo):
-    app.command()(_command)
+for _command in (inspect, factorize, verify, export, demo):  # help ends where numpydoc's sections begin
+    app.command(help=(getdoc(_command) or "").partition("\n\nParameters\n")[0])(_command)
 
 
 def _show_version(wanted: bool) -> None:

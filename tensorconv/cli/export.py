@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 import tensorconv as tc
-from tensorconv.cli.options import OutputFile
+from tensorconv.cli.options import OutputFile, SequenceFile, check_sequence_file
 
 
 def export(
-    sequence: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help=".npz, .safetensors or .onnx.")],
+    sequence: SequenceFile,
     out: OutputFile,
 ) -> None:
-    """Write the sequence of SEQUENCE to OUT in the format of OUT's suffix.
+    """Write a sequence in another file format.
+
+    The suffix of OUT chooses the format: .npz, .safetensors or .onnx.
 
     Parameters
     ----------
@@ -24,6 +23,7 @@ def export(
     out : Path
         Where it goes.
     """
+    check_sequence_file(out)
     steps = tc.load(sequence)
     tc.save(out, steps)
     typer.echo(f"{steps}\n\nsaved to {out}")

@@ -8,6 +8,7 @@ import numpy as np
 import typer
 
 from tensorconv.arrays import Array
+from tensorconv.cli.description import describe_layer
 from tensorconv.cli.options import InputFile, Json, Layout, size
 from tensorconv.cli.output import can_draw, show_json, show_table, working
 from tensorconv.models import FoundLayer, Reading, read_file
@@ -36,10 +37,23 @@ def inspect(
     layout: Layout = None,
     as_json: Json = False,
 ) -> None:
-    """Show the convolutions of a .npy, .npz, .safetensors or .onnx FILE.
+    """Show the convolutions of a file.
+
+    FILE is an .npy, .npz, .safetensors or .onnx.
 
     "in 90/99 %" is the smallest number of combined in-channels that keeps 90 and 99 % of the kernel's energy, of how
     many there are (per group); "out" the same for out-channels. The spectrum shows the singular values behind it.
+
+    Parameters
+    ----------
+    file : Path
+        The file.
+    input_size : str or None
+        Spatial size to count MACs for.
+    layout : str or None
+        Order of the axes of arrays.
+    as_json : bool
+        Whether to write JSON.
     """
     with working("reading", quiet=as_json):
         reading = read_file(file, layout=layout, input_size=size(input_size))
@@ -48,7 +62,8 @@ def inspect(
         skipped = [{"layer": layer.name, "reason": layer.reason} for layer in reading.skipped]
         show_json({"file": str(file), "layers": described, "skipped": skipped})
         return
-    show_table(_HEADER, map(_row, described), right=("parameters", "MACs"))
+    if described:
+        show_table(_HEADER, map(_row, reading.layers, described), right=("parameters", "MACs"))
     _show_rest(reading, described)
 
 
@@ -71,35 +86,22 @@ def describe(found: FoundLayer) -> dict[str, Any]:
         values = channel_spectrum(layer, side)
         ranks = {f"rank_{share}": rank_keeping(values, share / 100) for share in (90, 99)}
         spectrum[side] = {**ranks, "singular_values": values.tolist()}
+    at = found.input_size
     return {
-        "layer": layer.name,
+        **describe_layer(layer),
         "source": found.source,
-        "kernel": list(layer.kernel.shape),
-        "dtype": layer.dtype.name,
-        "in_channels": layer.in_channels,
-        "out_channels": layer.out_channels,
-        "geometry": {
-            "stride": list(layer.geometry.stride),
-            "padding": [list(pair) for pair in layer.geometry.padding],
-            "dilation": list(layer.geometry.dilation),
-            "groups": layer.geometry.groups,
-            "transposed": layer.geometry.transposed,
-            "text": str(layer.geometry) if found.source != "array" else "not in the file",
-        },
-        "bias": layer.bias is not None,
-        "parameters": layer.n_parameters,
-        "input_size": None if found.input_size is None else list(found.input_size),
-        "macs": None if found.input_size is None else layer.macs(found.input_size),
+        "input_size": None if at is None else list(at),
+        "macs": None if at is None else layer.macs(at),
         "spectrum": spectrum,
     }
 
 
-def _row(described: dict[str, Any]) -> list[str]:
+def _row(found: FoundLayer, described: dict[str, Any]) -> list[str]:
     """Return the cells of one layer's line."""
     cells = [
         described["layer"],
         "x".join(map(str, described["kernel"])),
-        described["geometry"]["text"],
+        "not in the file" if found.source == "array" else str(found.layer.geometry),
         f"{described['parameters']:,}",
         "?" if described["macs"] is None else f"{described['macs']:,}",
     ]

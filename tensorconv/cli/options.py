@@ -7,8 +7,16 @@ from typing import Annotated
 
 import typer
 
-InputFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, show_default=False)]
-OutputFile = Annotated[Path, typer.Argument(dir_okay=False, show_default=False, help=".npz, .safetensors or .onnx.")]
+from tensorconv.errors import FormatError
+
+SEQUENCE_SUFFIXES = (".npz", ".safetensors", ".onnx")
+InputFile = Annotated[
+    Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help=".npy, .npz, .safetensors or .onnx.")
+]
+SequenceFile = Annotated[
+    Path, typer.Argument(metavar="SEQUENCE", exists=True, dir_okay=False, help=".npz, .safetensors or .onnx.")
+]
+OutputFile = Annotated[Path, typer.Argument(metavar="OUT", dir_okay=False, help=".npz, .safetensors or .onnx.")]
 LayerName = Annotated[str | None, typer.Option("--layer", help="Name of the layer, where FILE holds several.")]
 LayerInputSize = Annotated[
     str | None, typer.Option("--input-size", help="Spatial size of the layer's input, as 56x56.")
@@ -104,3 +112,22 @@ def sides(text: str) -> int | list[int | tuple[int, int]]:
         except ValueError as error:
             raise typer.BadParameter(f"--padding must be as 1, 1x2 or 0:1x0:1, got {text!r}") from error
     return entries[0] if len(entries) == 1 and isinstance(entries[0], int) else entries
+
+
+def check_sequence_file(path: Path) -> None:
+    """Refuse a file that a sequence cannot be saved to, before any work is done for it.
+
+    Parameters
+    ----------
+    path : Path
+        Where the sequence is to go.
+
+    Raises
+    ------
+    FormatError
+        If the suffix is not one of a sequence's formats, or the folder does not exist.
+    """
+    if path.suffix.lower() not in SEQUENCE_SUFFIXES:
+        raise FormatError(f"OUT must end in one of {', '.join(SEQUENCE_SUFFIXES)}, got {str(path)!r}")
+    if not path.parent.is_dir():
+        raise FormatError(f"the folder of OUT must exist, got {str(path)!r}; make {str(path.parent)!r} first")

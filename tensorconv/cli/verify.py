@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,17 +19,20 @@ from tensorconv.cli.options import (
     LayerName,
     Layout,
     Padding,
+    SequenceFile,
     Stride,
     Transposed,
     size,
 )
 from tensorconv.cli.output import show_json, working
-from tensorconv.verification import Report
+
+if TYPE_CHECKING:
+    from tensorconv.verification import Report
 
 
 def verify(
     file: InputFile,
-    sequence: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help=".npz, .safetensors or .onnx.")],
+    sequence: SequenceFile,
     layer: LayerName = None,
     max_error: Annotated[
         float | None, typer.Option(min=0, help="Largest relative error of kernel and bias; without it, exact only.")
@@ -44,20 +46,30 @@ def verify(
     layout: Layout = None,
     as_json: Json = False,
 ) -> None:
-    """Check the sequence of SEQUENCE against a layer of FILE.
+    """Check a sequence against a layer of a file.
 
-    The exit code is 0 if it is the layer, exactly or within --max-error, and 1 if not.
+    The exit code is 0 if the sequence in SEQUENCE is the layer of FILE, exactly or within --max-error, and 1 if not.
 
     Parameters
     ----------
-    file, layer, stride, padding, dilation, groups, transposed, layout
-        The layer.
+    file : Path
+        Where the layer is.
     sequence : Path
-        File of the sequence.
+        Where the sequence is.
+    layer : str or None
+        Name of the layer.
     max_error : float or None
         Largest error that still passes.
     input_size : str or None
-        Spatial size for the executed check.
+        Spatial size for the executed check and the MACs.
+    stride, padding, dilation : str or None
+        Geometry of an array.
+    groups : int or None
+        Groups of an array.
+    transposed : bool
+        Whether an array is a transposed convolution's.
+    layout : str or None
+        Order of an array's axes.
     as_json : bool
         Whether to write JSON.
     """

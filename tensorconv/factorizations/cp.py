@@ -13,7 +13,7 @@ import numpy as np
 from tensorconv import ranks
 from tensorconv.errors import RankError
 from tensorconv.factorizations.registry import register
-from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Scheme, Shape, product
+from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Scheme, Shape, product, wide
 from tensorconv.factorizations.solve import Factorization, Request, solve
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, as_layer
@@ -80,17 +80,17 @@ class CP(Scheme):
         """Sum the rank-one terms."""
         n_groups, rank, n_in = factors["in"].shape
         taps = self._taps(factors).reshape(n_groups, rank, 1, -1)
-        right = (factors["in"][..., None] * taps).reshape(n_groups, rank, -1)
-        return (factors["out"][:, rows] @ right).reshape(n_groups, -1, n_in, *self.layer.kernel_size)
+        right = (wide(factors["in"])[..., None] * taps).reshape(n_groups, rank, -1)
+        return (wide(factors["out"][:, rows]) @ right).reshape(n_groups, -1, n_in, *self.layer.kernel_size)
 
     def _taps(self, factors: Factors) -> Array:
         """The spatial part (G, R, K1..KN) of every term."""
         if self.merge_spatial:
-            return factors["spatial"]
+            return wide(factors["spatial"])
         ndim = self.layer.geometry.ndim
         taps = np.ones((1, 1, *self.ones))
         for a in self.axes:
-            taps = taps * factors[f"axis{a}"].reshape(*factors["in"].shape[:2], *(-1 if b == a else 1 for b in range(ndim)))
+            taps = taps * wide(factors[f"axis{a}"]).reshape(*factors["in"].shape[:2], *(-1 if b == a else 1 for b in range(ndim)))
         return taps
 
     def to_tensorly(self, factors: Mapping[str, Array], group: int) -> Any:
@@ -121,14 +121,18 @@ class CPFitter(Fitter):
         self.scheme = scheme
         generator = np.random.default_rng(scheme.rng)
         self.seed = int(generator.integers(2**63))
+        if scheme.layer.dtype != np.float64:
+            self.scale = 1.0  # squares of float32 numbers are safe in float64 as they are
         self.target = 0.0  # the error that a search is after: fits stop there
         self.latest: dict[int, list[Array]] = {}  # group -> factors of the fit before
 
     @property
     def tensors(self) -> Array:
         """The tensors (G, *modes), in float32 where the kernel is no wider: the true residual judges the result."""
-        tensors = self.blocks.reshape(self.shape[0], *self.scheme.modes)
-        return tensors if self.scheme.layer.dtype == np.float64 else tensors.astype(np.float32)
+        shape = (self.shape[0], *self.scheme.modes)
+        if self.scheme.layer.dtype == np.float64:
+            return self.blocks.reshape(shape)
+        return self._kernel.astype(np.float32, copy=False).reshape(shape)
 
     def factors(self, rank: Rank) -> Factors:
         """Fit every group and share the weights evenly."""
@@ -164,10 +168,11 @@ class CPFitter(Fitter):
         """Search between the rank that every unfolding needs at least and the exact one."""
         del cost
         low, self.target = 1, error
+        tensors = self.tensors
         for mode in range(len(self.scheme.modes)):
-            unfolding = np.moveaxis(self.tensors, 1 + mode, 1).reshape(self.shape[0], self.scheme.modes[mode], -1)
-            tail = np.sqrt(ranks.tail_energy(singular_values(unfolding))) / (self.norm or 1.0)
-            low = max(low, int(np.argmax(tail <= error * (1 + 1e-6) + 1e-7)))
+            unfolding = np.moveaxis(tensors, 1 + mode, 1).reshape(self.shape[0], self.scheme.modes[mode], -1)
+            tail = ranks.tail_energy(singular_values(unfolding))
+            low = max(low, int(np.argmax(np.sqrt(tail / (tail[0] or 1.0)) <= error * (1 + 1e-6) + 1e-7)))
         bounded = maximum < self.scheme.maximum
         return (ranks.bisect_meeting(lambda r: attempt((r,)), error, low, maximum[0], bounded=bounded),)
 

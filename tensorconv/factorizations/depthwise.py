@@ -12,7 +12,7 @@ import numpy as np
 
 from tensorconv.errors import RankError
 from tensorconv.factorizations.registry import register
-from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Scheme, Shape, n_taps
+from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Scheme, Shape, n_taps, wide
 from tensorconv.factorizations.solve import Factorization, Request, solve
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, as_layer
@@ -72,7 +72,7 @@ class DepthwiseSeparable(Scheme):
 
     def reconstruct(self, factors: Factors, rows: slice) -> Array:
         """Sum over the terms of every channel."""
-        depthwise, pointwise = factors["depthwise"], factors["pointwise"][:, rows]
+        depthwise, pointwise = wide(factors["depthwise"]), wide(factors["pointwise"][:, rows])
         size = depthwise.shape[3:]
         if self.depthwise_first:  # (G, I, rows, R) @ (G, I, R, K)
             sums = pointwise.transpose(0, 2, 1, 3) @ depthwise.reshape(*depthwise.shape[:3], -1)
@@ -93,7 +93,7 @@ class DepthwiseFitter(Fitter):
         super().__init__(scheme)
         self.scheme = scheme
 
-    @property
+    @cached_property
     def slices(self) -> Array:
         """The matrices."""
         flat = self.blocks.reshape(*self.shape[:3], -1)
@@ -111,7 +111,8 @@ class DepthwiseFitter(Fitter):
 
     def factors(self, rank: Rank) -> Factors:
         """Cut the SVDs and share the singular values evenly."""
-        u, s, vh = truncated_svd(self.slices, rank[0])
+        refine = self.scheme.layer.dtype == np.float64  # what float32 stores hides what refinement could show
+        u, s, vh = truncated_svd(self.slices, rank[0], refine=refine)
         root = np.sqrt(s)
         u *= root[..., None, :]
         vh *= root[..., :, None]

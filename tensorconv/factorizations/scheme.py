@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -82,7 +81,7 @@ class Scheme(ABC):
 
     @abstractmethod
     def reconstruct(self, factors: Factors, rows: slice) -> Array:
-        """Return a part of the kernel that the factors mean.
+        """Return a part of the kernel that the factors mean, computed in float64.
 
         Parameters
         ----------
@@ -138,19 +137,14 @@ class Fitter(ABC):
     """
 
     def __init__(self, scheme: Scheme) -> None:
-        self.scale = unit_scale(np.asarray(scheme.layer.kernel, np.float64))
+        self.scale = unit_scale(scheme.layer.kernel)
         self.shape = scheme.block_shape
-        self._kernel = scheme.layer.kernel
+        self._kernel = scheme.layer.kernel.reshape(self.shape)
 
-    @cached_property
+    @property
     def blocks(self) -> Array:
-        """The kernel (G, O/G, I, K1..KN) in float64, its largest magnitude in [1, 2)."""
-        return np.multiply(self._kernel.reshape(self.shape), 1 / self.scale, dtype=np.float64)
-
-    @cached_property
-    def norm(self) -> float:
-        """Frobenius norm of the blocks."""
-        return float(np.linalg.norm(self.blocks.ravel()))
+        """A new array of the kernel (G, O/G, I, K1..KN) in float64, its largest magnitude in [1, 2)."""
+        return np.multiply(self._kernel, 1 / self.scale, dtype=np.float64)
 
     @abstractmethod
     def factors(self, rank: Rank) -> Factors:
@@ -166,6 +160,21 @@ class Fitter(ABC):
         dict of str to ndarray
             New float64 arrays.
         """
+
+    def carriers(self, factors: Factors) -> list[str]:
+        """Return the factors that share the kernel's scale, all of them by default.
+
+        Parameters
+        ----------
+        factors : dict of str to ndarray
+            The factors.
+
+        Returns
+        -------
+        list of str
+            Their names.
+        """
+        return list(factors)
 
     @abstractmethod
     def spectra(self) -> list[Array]:
@@ -204,7 +213,8 @@ class Fitter(ABC):
             If no rank meets the error.
         """
         del cost
-        predicted = np.sqrt(ranks.tail_energy(self.spectra()[0])) / (self.norm or 1.0)
+        tail = ranks.tail_energy(self.spectra()[0])
+        predicted = np.sqrt(tail / (tail[0] or 1.0))
         return (ranks.first_meeting(lambda r: attempt((r,)), error, predicted, maximum[0]),)
 
     def meet_budget(self, affordable: Callable[[Rank], bool], maximum: Rank) -> Rank | None:
@@ -224,6 +234,22 @@ class Fitter(ABC):
         """
         rank = ranks.largest_affordable(lambda r: affordable((r,)), maximum[0])
         return (rank,) if rank else None
+
+
+def wide(factor: Array) -> Array:
+    """Return a factor in float64.
+
+    Parameters
+    ----------
+    factor : ndarray
+        The factor as stored.
+
+    Returns
+    -------
+    ndarray
+        The same values.
+    """
+    return factor.astype(np.float64, copy=False)
 
 
 def product(*letters: str) -> str:

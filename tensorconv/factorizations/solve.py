@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from tensorconv import ranks
-from tensorconv.arrays import Array, frozen_copy
+from tensorconv.arrays import Array
 from tensorconv.cost import chain_cost
 from tensorconv.errors import KernelError, RankError, UnsupportedExportError
 from tensorconv.factorizations.scheme import Factors, Fitter, Rank, Scheme
 from tensorconv.layers import ConvLayer, ConvSequence
 from tensorconv.linalg import one_blas_thread
 
-CHUNK = 2**19  # kernel entries reconstructed at a time when an error is computed
+CHUNK = 2**17  # kernel entries reconstructed at a time when an error is computed
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -256,11 +256,17 @@ def _asked_rank(scheme: Scheme, fitter: Fitter, rank: Any) -> Rank:
 
 def _fitted(scheme: Scheme, fitter: Fitter, rank: Rank) -> Factorization:
     factors = fitter.factors(rank)
-    share = fitter.scale ** (1 / len(factors))  # every factor carries an even part of the kernel's scale
+    carriers = fitter.carriers(factors)
+    share = fitter.scale ** (1 / len(carriers))
     stored: Factors = {}
     for name in list(factors):
+        factor = factors.pop(name)
+        if name in carriers:
+            factor *= share
         with np.errstate(over="ignore"):
-            stored[name] = frozen_copy((factors.pop(name) * share).astype(scheme.layer.dtype))
+            stored[name] = np.array(factor, scheme.layer.dtype, order="C")
+        del factor
+        stored[name].flags.writeable = False
         if not np.isfinite(stored[name]).all():
             raise KernelError(f"factor {name!r} overflows {scheme.layer.dtype}; convert the kernel to a wider type first")
     return Factorization(
@@ -300,9 +306,8 @@ def relative_error(scheme: Scheme, factors: Mapping[str, Array]) -> float:
 
 def _reconstructed(scheme: Scheme, factors: Mapping[str, Array]) -> Any:
     """Yield (rows, float64 block) over the out-channels, a bounded number of entries at a time."""
-    wide = {name: factor.astype(np.float64) for name, factor in factors.items()}
     n_rows = scheme.block_shape[1]
     step = max(1, CHUNK // (math.prod(scheme.block_shape) // n_rows))
     for start in range(0, n_rows, step):
         rows = slice(start, min(start + step, n_rows))
-        yield rows, scheme.reconstruct(wide, rows)
+        yield rows, scheme.reconstruct(dict(factors), rows)

@@ -12,7 +12,7 @@ import numpy as np
 
 from tensorconv.errors import RankError
 from tensorconv.factorizations.registry import register
-from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Scheme, Shape, product
+from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Scheme, Shape, product, wide
 from tensorconv.factorizations.solve import Factorization, Request, solve
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, as_layer
@@ -74,7 +74,7 @@ class SplitSVD(Scheme):
 
     def reconstruct(self, factors: Factors, rows: slice) -> Array:
         """Sum over the rank."""
-        first, second = factors["first"], factors["second"][:, rows]
+        first, second = wide(factors["first"]), wide(factors["second"][:, rows])
         n_groups, n_rows, rank = second.shape[:3]
         left = second.reshape(n_groups, n_rows, rank, -1).swapaxes(2, 3).reshape(n_groups, -1, rank)
         return _fold(left @ first.reshape(n_groups, rank, -1), n_rows, first.shape[2], self)
@@ -100,7 +100,7 @@ class SplitSVDFitter(Fitter):
         super().__init__(scheme)
         self.scheme = scheme
 
-    @property
+    @cached_property
     def unfolding(self) -> Array:
         """The matrices (G, O K_B, I K_A)."""
         order = (0, 1, *(3 + a for a in self.scheme.rest), 2, *(3 + a for a in self.scheme.axes))
@@ -118,7 +118,8 @@ class SplitSVDFitter(Fitter):
 
     def factors(self, rank: Rank) -> Factors:
         """Cut the SVD and share the singular values evenly."""
-        u, s, vh = truncated_svd(self.unfolding, rank[0])
+        refine = self.scheme.layer.dtype == np.float64  # what float32 stores hides what refinement could show
+        u, s, vh = truncated_svd(self.unfolding, rank[0], refine=refine)
         root = np.sqrt(s)
         u *= root[:, None, :]
         vh *= root[:, :, None]

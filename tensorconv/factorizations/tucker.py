@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -15,12 +15,11 @@ import numpy as np
 from tensorconv.cost import chain_cost
 from tensorconv.errors import RankError
 from tensorconv.factorizations.registry import register
-from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Scheme, Shape
+from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Scheme, Shape, wide
 from tensorconv.factorizations.solve import Factorization, Request, solve
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, as_layer
-from tensorconv.linalg import balance, hooi, hosvd, mode_product
-from tensorconv.ranks import largest_affordable
+from tensorconv.linalg import balance, hooi, hosvd
 
 ROUNDS = 8  # of balancing; each halves what is left of the imbalance, or better
 # Predicted errors to aim at, as shares of the error asked for: refinement beats the prediction by a little.
@@ -77,8 +76,7 @@ class Tucker(Scheme):
         n_groups = len(core)
         rank = (core.shape[1], core.shape[2], *(core.shape[3:] if self.spatial else ()))
         if len(self.chain(rank)) == 3:
-            wide = core if not self.spatial else self._expanded(factors)
-            return [factors["in"], wide.astype(core.dtype), factors["out"]]
+            return [factors["in"], self._expanded(factors).astype(core.dtype), factors["out"]]
         steps, channels = [], n_groups * rank[1]
         for axis in self._wide:
             taps = np.swapaxes(factors[f"axis{axis}"], 1, 2)  # (G, r, K)
@@ -92,10 +90,10 @@ class Tucker(Scheme):
 
     def _expanded(self, factors: Factors) -> Array:
         """The core (G, R_O, R_I, K1..KN) with the spatial factors multiplied in, in float64."""
-        core = factors["core"].astype(np.float64)
+        core = wide(factors["core"])
         for axis in range(core.ndim - 3 if self.spatial else 0):
             core = np.moveaxis(
-                np.einsum("gkr,g...r->g...k", factors[f"axis{axis}"].astype(np.float64), np.moveaxis(core, 3 + axis, -1)),
+                np.einsum("gkr,g...r->g...k", wide(factors[f"axis{axis}"]), np.moveaxis(core, 3 + axis, -1)),
                 -1,
                 3 + axis,
             )
@@ -105,9 +103,9 @@ class Tucker(Scheme):
         """Multiply every mode."""
         core = self._expanded(factors)
         n_groups, r_out, r_in, *size = core.shape
-        left = factors["out"][:, rows] @ core.reshape(n_groups, r_out, -1)
+        left = wide(factors["out"][:, rows]) @ core.reshape(n_groups, r_out, -1)
         left = left.reshape(n_groups, -1, r_in, math.prod(size)).swapaxes(2, 3)
-        return np.moveaxis((left @ factors["in"][:, None]).reshape(n_groups, left.shape[1], *size, -1), -1, 2)
+        return np.moveaxis((left @ wide(factors["in"])[:, None]).reshape(n_groups, left.shape[1], *size, -1), -1, 2)
 
     def to_tensorly(self, factors: Mapping[str, Array], group: int) -> Any:
         """Return one group's TuckerTensor; a mode without factor gets the identity."""
@@ -134,61 +132,85 @@ class TuckerFitter(Fitter):
 
     def factors(self, rank: Rank) -> Factors:
         """Fit every group and balance neighbours."""
-        ranks = rank if self.scheme.spatial else (*rank, *self.shape[3:])
-        parts = [hooi(block, ranks) for block in self.blocks]
-        core = np.stack([core for core, _ in parts])
-        found = {"in": np.stack([f[1].T for _, f in parts]), "out": np.stack([f[0] for _, f in parts])}
-        for axis, size in enumerate(self.shape[3:]):
-            taps = np.stack([f[2 + axis] for _, f in parts])
-            if ranks[2 + axis] == size:  # a whole axis needs no rotation; without one nothing of it is rounded
-                core = np.stack([mode_product(c, t, 2 + axis) for c, t in zip(core, taps, strict=True)])
-                taps = np.broadcast_to(np.eye(size), taps.shape)
-            if self.scheme.spatial:
-                found[f"axis{axis}"] = taps
-        return _balanced(found, core)
+        spatial = self.scheme.spatial
+        size = self.shape[3:]
+        ranks = rank if spatial else (*rank, *size)
+        n_groups, n_out, n_in = self.shape[:3]
+        core = np.empty((n_groups, *ranks))
+        found = {"in": np.empty((n_groups, ranks[1], n_in)), "out": np.empty((n_groups, n_out, ranks[0]))}
+        axes = {axis: np.empty((n_groups, size[axis], ranks[2 + axis])) for axis in range(len(size))}
+        for g, block in enumerate(self.scaled):
+            fitted, (out, into, *taps) = hooi(block, ranks)
+            found["out"][g], found["in"][g] = out, into.T
+            for axis, factor in enumerate(taps):
+                axes[axis][g] = factor
+            core[g] = fitted
+        if spatial:
+            found |= {f"axis{axis}": factor for axis, factor in axes.items()}
+        _balance(found, core)
+        return {"in": found.pop("in"), "core": core, **found}
+
+    def carriers(self, factors: Factors) -> list[str]:
+        """The spatial factors keep norm one per column: those of full rank stay the identity, exactly."""
+        return [name for name in factors if not name.startswith("axis")]
+
+    @property
+    def dtype(self) -> Any:
+        """Type of stored predictions."""
+        return np.float64 if self.scheme.layer.dtype == np.float64 else np.float32
+
+    @cached_property
+    def scaled(self) -> Array:
+        """The blocks, kept."""
+        return self.blocks
 
     def spectra(self) -> list[Array]:
         """Singular values of the unfolding of every mode."""
         energies = self.energies
         modes = range(1, 1 + len(self.scheme.maximum))
-        sums = [energies.sum(axis=tuple(a for a in range(1, energies.ndim) if a != mode)) for mode in modes]
+        others = [tuple(a for a in range(1, energies.ndim) if a != mode) for mode in modes]
+        sums = [energies.sum(axis=axes, dtype=np.float64) for axes in others]
         return [np.sqrt(total) for total in sums]
 
-    @cached_property
+    @property
     def energies(self) -> Array:
         """Squared entries of the full HOSVD core (G, O/G, I[, K1..KN]): their tails are the errors of truncation."""
-        cores = []
-        for block in self.blocks:
-            energy = np.square(hosvd(block, block.shape)[0])
-            cores.append(energy if self.scheme.spatial else energy.sum(axis=tuple(range(2, energy.ndim))))
-        return np.stack(cores)
+        shape = self.shape if self.scheme.spatial else self.shape[:3]
+        energies = np.empty(shape, self.dtype)
+        for g, block in enumerate(self.scaled):
+            core = hosvd(block, block.shape, rotate=True)[0]
+            np.square(core, out=core)
+            energies[g] = core if self.scheme.spatial else core.sum(axis=tuple(range(2, core.ndim)))
+        return energies
 
-    def _surfaces(self) -> Iterator[tuple[Rank, Array]]:
-        """Yield spatial ranks and the relative error predicted for every (R_O, R_I), exact for the truncated HOSVD."""
+    @cached_property
+    def surfaces(self) -> list[tuple[Rank, Array]]:
+        """Spatial ranks and the relative error predicted for every (R_O, R_I), exact for the truncated HOSVD."""
+        surfaces = []
         energies = self.energies.sum(axis=0)
-        total = float(energies.sum()) or 1.0
+        total = float(energies.sum(dtype=np.float64)) or 1.0
         choices = [_some_ranks(k) for k in energies.shape[2:]]
         for spatial in itertools.product(*choices):
             inside = energies[(slice(None), slice(None), *(slice(r) for r in spatial))]
-            kept = inside.sum(axis=tuple(range(2, inside.ndim)))
+            kept = inside.sum(axis=tuple(range(2, inside.ndim)), dtype=np.float64)
             outside = sum(
-                float(energies[(slice(None), slice(None), *(slice(r) for r in spatial[:a]), slice(r, None))].sum())
+                float(energies[(slice(None), slice(None), *(slice(r) for r in spatial[:a]), slice(r, None))].sum(dtype=np.float64))
                 for a, r in enumerate(spatial)
             )
             columns = np.cumsum(kept[:, ::-1], axis=1)[:, ::-1]  # energy of in-modes from i on, per out-mode
             columns = np.concatenate([columns[:, 1:], np.zeros((len(kept), 1))], axis=1)
             rows = np.cumsum(kept.sum(axis=1)[::-1])[::-1]
             lost = np.cumsum(columns, axis=0) + np.append(rows[1:], 0.0)[:, None]
-            yield spatial, np.sqrt((lost + outside) / total)
+            surfaces.append((spatial, np.sqrt((lost + outside) / total).astype(self.dtype)))
+        return surfaces
 
     def meet_error(
         self, attempt: Callable[[Rank], float], error: float, maximum: Rank, cost: Callable[[Rank], Fraction]
     ) -> Rank:
         """Take the cheapest ranks on the predicted surface, then adjust the aim until the true error fits."""
-        surfaces = list(self._surfaces())
         for aim in AIMS:
             candidates = []
-            for spatial, surface in surfaces:
+            for spatial, surface in self.surfaces:
                 meets = surface <= aim * error
                 for r_in in np.flatnonzero(meets.any(axis=0)):
                     candidates.append((int(np.argmax(meets[:, r_in])) + 1, int(r_in) + 1, *spatial))
@@ -206,9 +228,11 @@ class TuckerFitter(Fitter):
     def meet_budget(self, affordable: Callable[[Rank], bool], maximum: Rank) -> Rank | None:
         """Take the affordable ranks of the least predicted error."""
         best: tuple[float, Rank] | None = None
-        for spatial, surface in self._surfaces():
-            for r_in in range(1, maximum[1] + 1):
-                r_out = largest_affordable(lambda r, i=r_in, s=spatial: affordable((r, i, *s)), maximum[0])  # type: ignore[misc]
+        for spatial, surface in self.surfaces:
+            r_out = maximum[0]
+            for r_in in range(1, maximum[1] + 1):  # the more in-channels, the fewer out-channels are affordable
+                while r_out and not affordable((r_out, r_in, *spatial)):
+                    r_out -= 1
                 if r_out and (best is None or surface[r_out - 1, r_in - 1] < best[0]):
                     best = (float(surface[r_out - 1, r_in - 1]), (r_out, r_in, *spatial))
         return None if best is None else best[1]
@@ -219,17 +243,12 @@ def _some_ranks(size: int) -> list[int]:
     return list(range(1, size + 1)) if size <= 7 else sorted({-(-size * j // 6) for j in range(1, 7)})
 
 
-def _balanced(factors: Factors, core: Array) -> Factors:
-    """Give every component of the core and of the factor beside it one norm."""
-    component = {"in": 1, "out": 2} | {name: 2 for name in factors if name.startswith("axis")}
-    where = {"in": 1, "out": 0} | {name: 2 + int(name[4:]) for name in component if name.startswith("axis")}
-    result = {name: factor.copy() for name, factor in factors.items()}
-    core = core.copy()
+def _balance(factors: Factors, core: Array) -> None:
+    """Give every component of the core and of the channel factor beside it one norm, in place."""
     for g in range(len(core)):
         for _ in range(ROUNDS):
-            for name in result:
-                result[name][g], core[g] = balance(result[name][g], component[name] - 1, core[g], where[name])
-    return {"in": result.pop("in"), "core": core, **result}
+            balance(factors["in"][g], 0, core[g], 1)
+            balance(factors["out"][g], 1, core[g], 0)
 
 
 def _variants(layer: ConvLayer) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tensorconv.errors import RankError
 from tensorconv.linalg.scaling import unit_scale
+from tensorconv.linalg.svd import peak_signs
 from tensorconv.linalg.threads import one_blas_thread
 
 Array = NDArray[Any]
@@ -104,7 +105,7 @@ def cp_als(
         raise RankError(f"rank must be at least 1 and the tensor of order 2 or more, got rank={rank}, shape {tensor.shape}")
     order = sorted(range(tensor.ndim), key=lambda mode: -tensor.shape[mode])
     scale = unit_scale(tensor)
-    problem = _Problem(np.transpose(tensor, order) / tensor.dtype.type(scale))
+    problem = _Problem(np.transpose(tensor, order), scale)
     if problem.squared_norm == 0:
         factors = [np.zeros((size, rank)) for size in tensor.shape]
         return CPDecomposition(np.zeros(rank), factors, 0.0, 0, True, [0.0])
@@ -125,13 +126,13 @@ def cp_als(
 class _Problem:
     """The tensor as the two operands of a sweep: modes (a, rest.., b) with a and b the largest."""
 
-    def __init__(self, tensor: Array) -> None:
+    def __init__(self, tensor: Array, scale: float) -> None:
         self.shape = tensor.shape
         self.small = tensor.shape[2:]
         self.n_small = int(np.prod(self.small, dtype=np.int64))
         n_a, n_b = tensor.shape[:2]
-        slices = tensor.reshape(n_a, n_b, self.n_small)
-        self.by_slice = np.ascontiguousarray(slices.transpose(2, 0, 1))  # (K, a, b)
+        last_two_first = np.moveaxis(tensor, (0, 1), (-2, -1)).reshape(self.n_small, n_a, n_b)
+        self.by_slice = last_two_first / tensor.dtype.type(scale)  # (K, a, b)
         self.dtype = tensor.dtype
         self.squared_norm = float(sum(np.sum(np.square(part, dtype=np.float64)) for part in self.by_slice))
 
@@ -164,10 +165,12 @@ def _sweeps(
         a, b, *rest = factors
         taps, taps_gram = _khatri_rao(rest, rank), reduce(np.multiply, map(_gram, rest), ones)
         b = _solve(_gram(a) * taps_gram, _weighted_sum(products, taps))
+        del products  # the largest arrays here: as few as can be are alive at a time
         b_gram = _gram(b)
         onto_a = problem.onto_a(b)
         a = _solve(b_gram * taps_gram, _weighted_sum(onto_a, taps))
         inner = np.einsum("kar,ar->kr", onto_a, a.astype(onto_a.dtype)).astype(np.float64)
+        del onto_a
         pair_gram = _gram(a) * b_gram
         rest = _update_small(rest, inner, pair_gram, problem.small)
         taps = _khatri_rao(rest, rank)
@@ -182,7 +185,9 @@ def _sweeps(
         current = (factors, products)
         if before is not None:
             trial = [f + beta * (f - g) for f, g in zip(factors, before[0], strict=True)]
-            trial_products = products + products.dtype.type(beta) * (products - before[1])
+            trial_products = products - before[1]
+            trial_products *= products.dtype.type(beta)
+            trial_products += products
             if _squared_error(problem, trial, trial_products) <= squared:
                 factors, products, beta = trial, trial_products, min(1.3 * beta, 10.0)
             else:
@@ -259,8 +264,7 @@ def _normalised(factors: list[Array]) -> tuple[Array, list[Array]]:
     weights = np.prod(norms, axis=0)
     units = [factor / np.where(norm > 0, norm, 1) for factor, norm in zip(factors, norms, strict=True)]
     for j in range(1, len(units)):
-        peak = np.take_along_axis(units[j], np.abs(units[j]).argmax(axis=0, keepdims=True), axis=0)
-        sign = np.where(peak < 0, -1.0, 1.0)
+        sign = peak_signs(units[j])
         units[j], units[0] = units[j] * sign, units[0] * sign
     falling = np.argsort(-weights, kind="stable")
     return weights[falling], [unit[:, falling] for unit in units]

@@ -11,31 +11,29 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-def balance(left: Array, left_axis: int, right: Array, right_axis: int) -> tuple[Array, Array]:
-    """Rescale two factors along a shared component axis to equal norms per component; their product is kept.
+def balance(left: Array, left_axis: int, right: Array, right_axis: int) -> None:
+    """Rescale two factors, in place, to equal norms per shared component; their product is kept.
 
     Parameters
     ----------
     left, right : ndarray
-        Factors that are contracted over the component axis.
+        Writable floating-point factors that are contracted over the component axis.
     left_axis, right_axis : int
-        Where the component axis stands in each.
-
-    Returns
-    -------
-    (ndarray, ndarray)
-        The rescaled factors; a component that is zero in one is zero in both.
+        Where the component axis stands in each. A component that is zero in one becomes zero in both.
 
     Examples
     --------
-    >>> balance(np.array([[8.0]]), 1, np.array([[2.0]]), 0)
+    >>> left, right = np.array([[8.0]]), np.array([[2.0]])
+    >>> balance(left, 1, right, 0)
+    >>> left, right
     (array([[4.]]), array([[4.]]))
     """
     a, b = _norms(left, left_axis), _norms(right, right_axis)
     alive = (a > 0) & (b > 0)
     to_left = np.sqrt(np.divide(b, a, out=np.zeros_like(a), where=alive))
     to_right = np.divide(1.0, to_left, out=np.zeros_like(a), where=alive)
-    return left * _along(to_left, left.ndim, left_axis), right * _along(to_right, right.ndim, right_axis)
+    left *= _along(to_left, left.ndim, left_axis)
+    right *= _along(to_right, right.ndim, right_axis)
 
 
 def unit_scale(array: Array) -> float:
@@ -56,7 +54,8 @@ def unit_scale(array: Array) -> float:
 
 
 def _norms(factor: Array, axis: int) -> Array:
-    return np.sqrt(np.sum(np.moveaxis(factor, axis, 0).reshape(factor.shape[axis], -1) ** 2, axis=1))
+    axes = list(range(factor.ndim))
+    return np.sqrt(np.einsum(factor, axes, factor, axes, [axis % factor.ndim]))
 
 
 def _along(values: Array, ndim: int, axis: int) -> Array:

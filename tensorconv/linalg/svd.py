@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from tensorconv.errors import RankError
@@ -12,14 +13,16 @@ from tensorconv.errors import RankError
 Array = NDArray[Any]
 # Squaring loses singular values below sqrt(u) of the largest; above this share their vectors keep half the digits.
 SAFE_SHARE = 1e-5
+STACKED = 64  # Gram matrices up to this size are decomposed as one stack
 
 
-def truncated_svd(matrices: Array, rank: int | None = None) -> tuple[Array, Array, Array]:
+def truncated_svd(matrices: Array, rank: int | None = None, *, refine: bool = True) -> tuple[Array, Array, Array]:
     """Return the leading singular triplets of a matrix or a stack of matrices.
 
     The eigenvectors of the Gram matrix of the smaller side are the singular vectors of that side; the other side is
-    the projection onto them, so that ``u @ (s * vh)`` is exact at full rank whatever the conditioning. Where a wanted
-    singular value is below 1e-5 of the largest, LAPACK's SVD of the matrix itself takes over.
+    the projection onto them, so that ``u @ (s * vh)`` is exact at full rank whatever the conditioning. Squaring blurs
+    the vectors of singular values far below the largest; with ``refine``, where a wanted one is below 1e-5 of it,
+    LAPACK's SVD of the matrix itself takes over.
 
     Parameters
     ----------
@@ -27,6 +30,8 @@ def truncated_svd(matrices: Array, rank: int | None = None) -> tuple[Array, Arra
         Real matrices; computed in float64.
     rank : int, optional
         Number of triplets, from 1 to min(m, n); all if not given.
+    refine : bool
+        Whether small singular values matter beyond the product ``u @ (s * vh)``.
 
     Returns
     -------
@@ -54,24 +59,72 @@ def truncated_svd(matrices: Array, rank: int | None = None) -> tuple[Array, Arra
         rank = min(m, n)
     if not 1 <= rank <= min(m, n):
         raise RankError(f"rank must be between 1 and {min(m, n)} = min{(m, n)}, got {rank}")
-    if m > n:
-        v, s, uh = truncated_svd(np.swapaxes(a, -1, -2), rank)
-        return _positive(np.swapaxes(uh, -1, -2), s, np.swapaxes(v, -1, -2))
-    u = np.linalg.eigh(a @ np.swapaxes(a, -1, -2))[1][..., : -rank - 1 : -1]
-    projected = np.swapaxes(u, -1, -2) @ a
-    s = np.linalg.norm(projected, axis=-1)
-    unsafe = s[..., -1] <= SAFE_SHARE * s[..., 0]
-    if np.any(unsafe):
-        u, s, projected = u.copy(), s.copy(), projected.copy()
-        full_u, full_s, full_vh = np.linalg.svd(a[unsafe], full_matrices=False)
-        u[unsafe], s[unsafe] = full_u[..., :rank], full_s[..., :rank]
-        projected[unsafe] = full_s[..., :rank, None] * full_vh[..., :rank, :]
-        vh = projected / np.where(s > 0, s, 1)[..., None]
-        vh[unsafe] = full_vh[..., :rank, :]
+    if m <= n:
+        u, s, vh = _wide_svd(a, rank, refine)
     else:
-        vh = projected
-        vh /= s[..., None]
-    return _positive(u, s, vh)
+        v, s, uh = _wide_svd(np.swapaxes(a, -1, -2), rank, refine)
+        u, vh = np.swapaxes(uh, -1, -2), np.swapaxes(v, -1, -2)
+    sign = peak_signs(u)
+    u *= sign
+    vh *= np.swapaxes(sign, -1, -2)
+    return u, s, vh
+
+
+def peak_signs(vectors: Array) -> Array:
+    """Return the sign of the entry of largest magnitude of each column, +1 for zeros.
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (..., n, r)
+        Columns.
+
+    Returns
+    -------
+    ndarray, shape (..., 1, r)
+        +1.0 or -1.0.
+    """
+    highest, lowest = vectors.max(axis=-2, keepdims=True), vectors.min(axis=-2, keepdims=True)
+    return np.where(-lowest > highest, -1.0, 1.0)
+
+
+def _wide_svd(a: Array, rank: int, refine: bool) -> tuple[Array, Array, Array]:
+    """Leading triplets, up to signs, of matrices with no more rows than columns."""
+    u = leading_eigenvectors(a @ np.swapaxes(a, -1, -2), rank)
+    vh = np.swapaxes(u, -1, -2) @ a
+    s = np.sqrt(np.einsum("...rn,...rn->...r", vh, vh))
+    vh /= np.where(s > 0, s, 1)[..., None]
+    unsafe = s[..., -1] <= SAFE_SHARE * s[..., 0]
+    if refine and np.any(unsafe):
+        full_u, full_s, full_vh = np.linalg.svd(a[unsafe], full_matrices=False)
+        u[unsafe], s[unsafe], vh[unsafe] = full_u[..., :rank], full_s[..., :rank], full_vh[..., :rank, :]
+    return u, s, vh
+
+
+def leading_eigenvectors(grams: Array, rank: int) -> Array:
+    """Return the eigenvectors of the largest eigenvalues of symmetric matrices, which are overwritten.
+
+    Parameters
+    ----------
+    grams : ndarray, shape (..., n, n)
+        Symmetric matrices.
+    rank : int
+        How many, from 1 to n.
+
+    Returns
+    -------
+    ndarray, shape (..., n, rank)
+        Orthonormal columns, by falling eigenvalue.
+    """
+    n = grams.shape[-1]
+    if n <= STACKED:
+        return np.ascontiguousarray(np.linalg.eigh(grams)[1][..., : -rank - 1 : -1])
+    for index in np.ndindex(grams.shape[:-2]):
+        chosen = [n - rank, n - 1]  # the MRRR driver needs no workspace of the matrix' size
+        found = scipy.linalg.eigh(
+            grams[index].T, subset_by_index=chosen, driver="evr", overwrite_a=True, check_finite=False
+        )[1]
+        grams[index][:, :rank] = found[:, ::-1]
+    return grams[..., :rank]
 
 
 def singular_values(matrices: Array) -> Array:
@@ -91,9 +144,3 @@ def singular_values(matrices: Array) -> Array:
     gram = a @ np.swapaxes(a, -1, -2) if a.shape[-2] <= a.shape[-1] else np.swapaxes(a, -1, -2) @ a
     return np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[..., ::-1], 0))
 
-
-def _positive(u: Array, s: Array, vh: Array) -> tuple[Array, Array, Array]:
-    """Flip signs so that the entry of largest magnitude of every left vector is positive."""
-    peak = np.take_along_axis(u, np.abs(u).argmax(axis=-2, keepdims=True), axis=-2)
-    sign = np.where(peak < 0, -1.0, 1.0)
-    return u * sign, s, vh * np.swapaxes(sign, -1, -2)

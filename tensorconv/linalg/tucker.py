@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorconv.errors import RankError
+from tensorconv.linalg.svd import leading_eigenvectors, peak_signs
 
 Array = NDArray[Any]
+CHUNK = 2**18  # tensor entries unfolded at a time
 
 
-def hosvd(tensor: Array, ranks: Sequence[int]) -> tuple[Array, list[Array]]:
+def hosvd(tensor: Array, ranks: Sequence[int], *, rotate: bool = False) -> tuple[Array, list[Array]]:
     """Return the sequentially truncated higher-order SVD.
 
     Each mode is projected onto the leading left singular vectors of its unfolding, after the modes before it were
@@ -26,11 +29,14 @@ def hosvd(tensor: Array, ranks: Sequence[int]) -> tuple[Array, list[Array]]:
         Real tensor of any order; computed in float64.
     ranks : sequence of int
         One rank per mode, from 1 to the mode's size.
+    rotate : bool
+        Whether modes of full rank are turned to their singular vectors too, which makes the core all-orthogonal; they
+        keep their axes otherwise, and their factor is the identity.
 
     Returns
     -------
     core : ndarray, shape ranks
-        The core.
+        The core; the tensor's own memory where nothing is truncated or rotated.
     factors : list of ndarray
         One matrix (size, rank) with orthonormal columns per mode.
 
@@ -52,8 +58,11 @@ def hosvd(tensor: Array, ranks: Sequence[int]) -> tuple[Array, list[Array]]:
         raise RankError(f"ranks must be one per mode, from 1 to its size in {sizes}, got {tuple(ranks)}")
     factors: list[Array] = [np.empty(0)] * core.ndim
     for mode in sorted(range(core.ndim), key=lambda m: ranks[m] / sizes[m]):
-        factors[mode] = leading_vectors(core, mode, ranks[mode])
-        core = mode_product(core, factors[mode].T, mode)
+        if ranks[mode] == sizes[mode] and not rotate:
+            factors[mode] = np.eye(sizes[mode])
+        else:
+            factors[mode] = leading_vectors(core, mode, ranks[mode])
+            core = mode_product(core, factors[mode].T, mode)
     return core, factors
 
 
@@ -84,17 +93,18 @@ def hooi(tensor: Array, ranks: Sequence[int], *, n_iter: int = 2) -> tuple[Array
     core, factors = hosvd(tensor, ranks)
     data = np.asarray(tensor, np.float64)
     truncated = [m for m in range(data.ndim) if ranks[m] < data.shape[m]]
-    if len(truncated) < 2:  # one truncated mode: the HOSVD is the truncated SVD, which is optimal
+    if len(truncated) < 2 or n_iter < 1:  # one truncated mode: the HOSVD is the truncated SVD, which is optimal
         return core, factors
     for _ in range(n_iter):
         for mode in truncated:
-            partial = multi_mode_product(data, [f.T for f in factors], skip=mode)
-            factors[mode] = leading_vectors(partial, mode, ranks[mode])
-            core = mode_product(partial, factors[mode].T, mode)
-    return core, factors
+            core = data
+            for other in sorted((m for m in truncated if m != mode), key=lambda m: ranks[m] / data.shape[m]):
+                core = mode_product(core, factors[other].T, other)
+            factors[mode] = leading_vectors(core, mode, ranks[mode])
+    return mode_product(core, factors[truncated[-1]].T, truncated[-1]), factors
 
 
-def multi_mode_product(tensor: Array, matrices: Sequence[Array], *, skip: int | None = None) -> Array:
+def multi_mode_product(tensor: Array, matrices: Sequence[Array]) -> Array:
     """Multiply a tensor by one matrix per mode.
 
     Parameters
@@ -103,16 +113,13 @@ def multi_mode_product(tensor: Array, matrices: Sequence[Array], *, skip: int | 
         The tensor.
     matrices : sequence of ndarray
         One matrix (new size, size) per mode.
-    skip : int, optional
-        A mode to leave as it is.
 
     Returns
     -------
     ndarray
         The product.
     """
-    modes = [m for m in range(tensor.ndim) if m != skip]
-    for mode in sorted(modes, key=lambda m: matrices[m].shape[0] / matrices[m].shape[1]):
+    for mode in sorted(range(tensor.ndim), key=lambda m: matrices[m].shape[0] / matrices[m].shape[1]):
         tensor = mode_product(tensor, matrices[mode], mode)
     return tensor
 
@@ -134,7 +141,11 @@ def mode_product(tensor: Array, matrix: Array, mode: int) -> Array:
     ndarray
         The tensor with this mode's new size.
     """
-    return np.moveaxis(np.tensordot(matrix, tensor, axes=(1, mode)), 0, mode)
+    size = tensor.shape
+    if mode == tensor.ndim - 1:
+        return tensor @ matrix.T
+    product = matrix @ tensor.reshape(math.prod(size[:mode]), size[mode], -1)
+    return product.reshape(*size[:mode], len(matrix), *size[mode + 1 :])
 
 
 def leading_vectors(tensor: Array, mode: int, rank: int) -> Array:
@@ -154,8 +165,13 @@ def leading_vectors(tensor: Array, mode: int, rank: int) -> Array:
     ndarray, shape (size, rank)
         Orthonormal columns; the entry of largest magnitude of each is positive.
     """
-    others = [m for m in range(tensor.ndim) if m != mode]
-    gram = np.tensordot(tensor, tensor, axes=(others, others))
-    vectors = np.linalg.eigh(gram)[1][:, : -rank - 1 : -1]
-    peak = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0, keepdims=True), axis=0)
-    return np.ascontiguousarray(vectors * np.where(peak < 0, -1.0, 1.0))
+    n = tensor.shape[mode]
+    slices = tensor.reshape(math.prod(tensor.shape[:mode]), n, -1)
+    step = max(1, CHUNK // max(1, slices[0].size))
+    gram = np.zeros((n, n))
+    for start in range(0, len(slices), step):  # a part at a time: the unfolding itself would be a copy of the tensor
+        part = np.moveaxis(slices[start : start + step], 1, 0).reshape(n, -1)
+        gram += part @ part.T
+    vectors = leading_eigenvectors(gram, rank)
+    vectors *= peak_signs(vectors)
+    return vectors

@@ -16,7 +16,8 @@ import numpy as np
 
 from tensorconv.arrays import Array, as_float_array
 from tensorconv.errors import FormatError, KernelError, KernelTypeError, MissingFrameworkError
-from tensorconv.layers import ConvLayer, ConvSequence
+from tensorconv.export.files import load
+from tensorconv.layers import ConvLayer
 from tensorconv.models.found import FoundLayer, Reading, SkippedLayer
 
 Size = tuple[int, ...]
@@ -73,8 +74,12 @@ def read_npz(path: Path, layout: str, input_size: Size | None) -> Reading:
 
     Parameters
     ----------
-    path, layout, input_size
-        As in :func:`read_npy`.
+    path : Path
+        The file.
+    layout : str
+        Order of the axes of plain arrays.
+    input_size : tuple of int or None
+        Spatial size of the input: of plain arrays with as many spatial axes, or of a sequence.
 
     Returns
     -------
@@ -99,8 +104,12 @@ def read_safetensors(path: Path, layout: str, input_size: Size | None) -> Readin
 
     Parameters
     ----------
-    path, layout, input_size
-        As in :func:`read_npy`.
+    path : Path
+        The file.
+    layout : str
+        Order of the axes of plain arrays.
+    input_size : tuple of int or None
+        Spatial size of the input: of plain arrays with as many spatial axes, or of a sequence.
 
     Returns
     -------
@@ -168,7 +177,7 @@ def _tensors(file: Any, layout: str, input_size: Size | None) -> Iterator[FoundL
 
 def _sequence_layers(path: Path, input_size: Size | None) -> Iterator[FoundLayer]:
     """Yield the layers of a saved sequence, each with the size that the layers before it leave."""
-    sequence: ConvSequence = importlib.import_module("tensorconv.export.files").load(path)
+    sequence = load(path)
     size = input_size
     for i, layer in enumerate(sequence):
         yield FoundLayer(layer if layer.name else replace(layer, name=str(i)), size, "sequence")

@@ -61,7 +61,18 @@ class Reading:
 
     @classmethod
     def of(cls, entries: Iterable[FoundLayer | SkippedLayer]) -> Reading:
-        """Sort the entries of a file into what was found and what was left out."""
+        """Sort the entries of a file into what was found and what was left out.
+
+        Parameters
+        ----------
+        entries : iterable of FoundLayer or SkippedLayer
+            The entries, in the order of the file.
+
+        Returns
+        -------
+        Reading
+            The two lists.
+        """
         listed = list(entries)
         return cls(
             tuple(entry for entry in listed if isinstance(entry, FoundLayer)),

@@ -111,5 +111,8 @@ def _per_axis(attributes: Attributes, name: str, ndim: int, default: int) -> Siz
 def _known(input_size: Size | None, what: str) -> Size:
     """Return the input size, which ``what`` cannot be resolved without."""
     if input_size is None:
-        raise ModelError(f"{what} depends on the input size, which the network leaves open; give it by input_size=...")
+        raise ModelError(
+            f"{what} depends on the input size, which the network leaves open; read it with input_size=..., or give "
+            "the network a fixed size"
+        )
     return input_size

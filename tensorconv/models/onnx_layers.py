@@ -43,7 +43,7 @@ def read_onnx(path: Path, input_size: Size | None = None) -> Reading:
     MissingFrameworkError
         If the package onnx is not installed.
     """
-    model = load_model(path)
+    model = _load_model(path)
     if input_size is not None:
         _fix_input(model.graph, input_size)
     sizes = _spatial_sizes(model)
@@ -52,26 +52,8 @@ def read_onnx(path: Path, input_size: Size | None = None) -> Reading:
     return Reading.of((*found, *_hidden(model)))
 
 
-def load_model(path: Path) -> Any:
-    """Parse an ONNX file without loading the weights that are stored beside it.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    onnx.ModelProto
-        The network, with at least a graph.
-
-    Raises
-    ------
-    FormatError
-        If the file cannot be read as ONNX.
-    MissingFrameworkError
-        If the package onnx is not installed.
-    """
+def _load_model(path: Path) -> Any:
+    """Parse an ONNX file without loading the weights that are stored beside it."""
     try:
         onnx = importlib.import_module("onnx")
         message = importlib.import_module("google.protobuf.message")
@@ -139,16 +121,16 @@ def _attributes(node: Any) -> dict[str, int | str | Size]:
 def _array(tensors: Mapping[str, Any], name: str, what: str, folder: Path) -> Array:
     """Return a stored tensor as an array."""
     if name not in tensors:
-        raise ModelError(f"the {what} {name!r} are computed in the network, not stored in it")
+        raise ModelError(f"{what} {name!r}: computed in the network, not stored in it")
     onnx = importlib.import_module("onnx")
     tensor = tensors[name]
     kind = onnx.TensorProto.DataType.Name(tensor.data_type)
     if kind not in READABLE_TYPES:
-        raise ModelError(f"the {what} {name!r} are of type {kind}; readable are {', '.join(READABLE_TYPES)}")
+        raise ModelError(f"{what} {name!r}: of type {kind}; readable are {', '.join(READABLE_TYPES)}")
     try:
         array: Array = onnx.numpy_helper.to_array(tensor, base_dir=str(folder))
     except (OSError, ValueError, TypeError, onnx.checker.ValidationError) as error:  # lost, short or outside the folder
-        raise FormatError(f"the {what} {name!r} cannot be loaded: {error}") from error
+        raise FormatError(f"{what} {name!r}: cannot be loaded: {error}") from error
     return array
 
 

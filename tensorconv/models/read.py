@@ -58,8 +58,12 @@ def read_file(
 
     Parameters
     ----------
-    path, layout, input_size
-        As in :func:`read_layers`.
+    path : path-like
+        The file.
+    layout : str, optional
+        Order of the axes of plain arrays.
+    input_size : sequence of int, optional
+        Spatial size of the input, as in :func:`read_layers`.
 
     Returns
     -------

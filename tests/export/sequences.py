@@ -17,6 +17,7 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
     "unequal": {"stride": (2, 1, 3, 1), "dilation": (1, 2, 1, 2), "padding": (1, 2, 0, 1)},
     "asymmetric": {"padding": ((0, 2), (3, 1), (1, 0), (0, 0)), "stride": (1, 2, 2, 1)},
     "cropping": {"padding": ((-1, 0), (2, -1), (0, 0), (-1, 1)), "groups": 2},
+    "shrinking": {"padding": -1},
     "grouped": {"groups": 2, "padding": 1, "stride": 2},
     "depthwise": {"groups": 0, "dilation": 2, "padding": ((2, 2), (0, 1), (1, 1), (2, 2))},
     "transposed": {"transposed": True, "stride": (2, 1, 3, 2), "padding": 1, "dilation": (1, 2, 1, 2)},

@@ -135,6 +135,12 @@ def test_an_exporter_of_another_package_names_what_it_misses(tmp_path: Path) -> 
     assert "target 'words' needs the package nonsense_framework: pip install nonsense_framework" in run(USE, tmp_path)
 
 
+def test_an_error_inside_an_exporter_is_not_called_a_missing_package(tmp_path: Path) -> None:
+    third_party(tmp_path, "import tensorconv.nonsense\n")
+    use = USE.replace("except tc.errors.TensorconvError", "except ImportError")
+    assert run(use, tmp_path).strip() == "ModuleNotFoundError No module named 'tensorconv.nonsense'"
+
+
 def test_the_two_loads_are_told_apart(tmp_path: Path) -> None:
     one = layer("plain", 1)
     tc.save(tmp_path / "one.npz", one)

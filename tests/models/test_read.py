@@ -198,8 +198,8 @@ def test_what_cannot_be_read_is_left_out_with_a_reason(tmp_path):
     assert [found.layer.name for found in reading.layers] == ["good"]
     reasons = [(skipped.name, skipped.reason) for skipped in reading.skipped]
     words = {
-        "computed": "computed in the network",
-        "biased": "bias 'y1' are computed",
+        "computed": "weights 'made': computed in the network",
+        "biased": "bias 'y1': computed",
         "integer": "of type INT8",
         "nan": "finite numbers",
         "wrong": "kernel_shape (5,) is not that of the weights",
