@@ -9,26 +9,26 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tensorconv import certificates, cost, errors, export, linalg, ranks
-    from tensorconv.convolution import compose, convolve, prepare
+    from tensorconv.convolution.compose import compose
+    from tensorconv.convolution.run import convolve, prepare
     from tensorconv.export.files import load, save
-    from tensorconv.factorizations import (
-        Factorization,
-        cp,
-        depthwise_separable,
-        factorize,
-        methods,
-        svd,
-        tucker,
-    )
+    from tensorconv.factorizations.best import factorize
+    from tensorconv.factorizations.cp import cp
+    from tensorconv.factorizations.depthwise import depthwise_separable
+    from tensorconv.factorizations.factorization import Factorization
+    from tensorconv.factorizations.registry import methods
+    from tensorconv.factorizations.svd import svd
+    from tensorconv.factorizations.tucker import tucker
     from tensorconv.geometry import ConvGeometry
-    from tensorconv.layers import ConvLayer, ConvSequence
+    from tensorconv.layers import ConvLayer
     from tensorconv.models import read_layers
+    from tensorconv.sequences import ConvSequence
     from tensorconv.verification import Report, verify
 
 _HOMES = {
     "ConvGeometry": "geometry",
     "ConvLayer": "layers",
-    "ConvSequence": "layers",
+    "ConvSequence": "sequences",
     "Factorization": "factorizations",
     "Report": "verification",
     "compose": "convolution",

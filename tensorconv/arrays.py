@@ -28,7 +28,7 @@ def as_float_array(name: str, value: Any) -> Array:
     Returns
     -------
     ndarray
-        float16, bfloat16, float32 or float64 in native byte order; not necessarily a copy.
+        Of type float16, bfloat16, float32 or float64, in native byte order; not necessarily a copy.
 
     Raises
     ------
@@ -37,6 +37,8 @@ def as_float_array(name: str, value: Any) -> Array:
     KernelError
         If the array is empty or holds NaN or inf.
     """
+    if isinstance(value, np.ma.MaskedArray):
+        raise KernelTypeError(f"{name} must not be a masked array; fill what is masked first: {name}.filled(0)")
     array = _to_numpy(name, value)
     kind = array.dtype.newbyteorder("=")
     if kind.name not in FLOATS:
@@ -53,19 +55,52 @@ def as_float_array(name: str, value: Any) -> Array:
 
 
 def frozen_copy(array: Array) -> Array:
-    """Return a C-contiguous, read-only copy."""
+    """Return a C-contiguous, read-only copy.
+
+    Parameters
+    ----------
+    array : ndarray
+        Any array.
+
+    Returns
+    -------
+    ndarray
+        The copy.
+    """
     copy = np.array(array, order="C", copy=True)
     copy.flags.writeable = False
     return copy
 
 
 def unit_roundoff(dtype: np.dtype[Any]) -> float:
-    """Return half the distance from 1 to the next number: the largest relative rounding error of the type."""
+    """Return half the distance from 1 to the next number: the largest relative rounding error of the type.
+
+    Parameters
+    ----------
+    dtype : dtype
+        One of the types in FLOATS.
+
+    Returns
+    -------
+    float
+        2**-11 for float16, 2**-8 for bfloat16, 2**-24 for float32, 2**-53 for float64.
+    """
     return float(_finfo(dtype).eps) / 2
 
 
 def smallest_normal(dtype: np.dtype[Any]) -> float:
-    """Return the smallest positive number of full precision of the type."""
+    """Return the smallest positive number of full precision of the type.
+
+    Parameters
+    ----------
+    dtype : dtype
+        One of the types in FLOATS.
+
+    Returns
+    -------
+    float
+        The smallest normal number.
+    """
     return float(_finfo(dtype).smallest_normal)
 
 
@@ -106,13 +141,13 @@ def _ml_dtypes() -> Any:
 
 
 def _to_numpy(name: str, value: Any) -> Array:
-    if hasattr(value, "detach") and hasattr(value, "cpu"):  # a torch tensor, maybe a parameter, maybe on a device
-        value = value.detach().cpu()
-        if str(value.dtype) == "torch.bfloat16":  # numpy has no bfloat16 to hand it over in; float32 holds it exactly
-            return np.asarray(value.float()).astype(named_dtype("bfloat16"))
     try:
+        if hasattr(value, "detach") and hasattr(value, "cpu"):  # a torch tensor, maybe a parameter, maybe on a device
+            value = value.detach().cpu()
+            if str(value.dtype) == "torch.bfloat16":  # no numpy type to hand it over in; float32 holds it exactly
+                return np.asarray(value.float()).astype(named_dtype("bfloat16"))
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
         return np.asarray(value)
-    except (ValueError, TypeError, BufferError, RuntimeError) as error:
+    except (ValueError, TypeError, BufferError, RuntimeError, NotImplementedError) as error:
         raise KernelTypeError(f"{name} cannot be read as an array: {error}; pass a numpy array") from error

@@ -13,8 +13,9 @@ import scipy.linalg
 from tensorconv.arrays import Array, as_float_array, smallest_normal, unit_roundoff
 from tensorconv.convolution import convolve
 from tensorconv.errors import GeometryError, KernelError
-from tensorconv.layers import ConvLayer, as_sequence
+from tensorconv.layers import ConvLayer
 from tensorconv.linalg import one_blas_thread
+from tensorconv.sequences import as_sequence
 
 U64 = 2.0**-53
 SMALL = 16  # matrices up to this size have their eigenvalues computed as a stack
@@ -87,7 +88,9 @@ def rounding_bound(x: Any, sequence: Any) -> Array:
     magnitude = np.abs(data.astype(np.float64))
     for layer in layers:
         underflow = n_roundings(layer) * smallest_normal(data.dtype) * 2 * u / growth
-        bias = np.full(layer.out_channels, underflow) + (0 if layer.bias is None else np.abs(layer.bias.astype(np.float64)))
+        bias = np.full(layer.out_channels, underflow) + (
+            0 if layer.bias is None else np.abs(layer.bias.astype(np.float64))
+        )
         magnitude = convolve(magnitude, ConvLayer(np.abs(layer.kernel.astype(np.float64)), layer.geometry, bias))
     total = sum(map(n_roundings, layers))
     return magnitude * (growth * (1 + gamma(total + 1, U64)))
@@ -96,12 +99,12 @@ def rounding_bound(x: Any, sequence: Any) -> Array:
 def operator_norm_bound(kernel: Array, groups: int = 1, *, oversampling: int = 8) -> float:
     """Bound the l2 operator norm of a convolution with this kernel, for every input of every size.
 
-    The transfer function of the kernel is a matrix of trigonometric polynomials of k taps per axis. Its largest singular
-    value on ``N = oversampling (k - 1)`` frequencies per axis, times ``(1 - (k - 1) / N)^(-1/2)`` per axis with k > 1,
-    bounds it everywhere (Pfister and Bresler, "Bounding multivariate trigonometric polynomials", 2019). Zero padding
-    and cropping restrict, stride selects rows, dilation rescales frequencies, transposition swaps the matrix: none
-    raises the norm, so the bound holds for all of them. The largest singular value of each sample is certified from
-    above by a Cholesky factorization.
+    The transfer function of the kernel is a matrix of trigonometric polynomials, of k taps per axis. Its largest
+    singular value on ``N = oversampling (k - 1)`` frequencies per axis, times ``(1 - (k - 1) / N)^(-1/2)`` per axis
+    with k > 1, bounds it everywhere (Pfister and Bresler, "Bounding multivariate trigonometric polynomials", 2019).
+    Zero padding and cropping restrict, stride selects rows, dilation rescales frequencies, transposition swaps the
+    channels: none raises the norm, so the bound holds for all of them. The largest singular value of each sample is
+    certified from above by a Cholesky factorization.
 
     Parameters
     ----------
@@ -138,13 +141,13 @@ def operator_norm_bound(kernel: Array, groups: int = 1, *, oversampling: int = 8
     taps = blocks.shape[3:]
     samples = [oversampling * (k - 1) if k > 1 else 1 for k in taps]
     slack = math.prod((1 - (k - 1) / n) ** -0.5 for k, n in zip(taps, samples, strict=True) if k > 1)
-    level = margin = 0.0
+    level, margin = 0.0, 0.0
     with one_blas_thread():
         for matrices in _transfer_samples(blocks / scale, samples):
             gram = _small_gram(matrices)
             level = _raise_to_largest_eigenvalue(gram, level)
             margin = max(margin, _rounding_margin(matrices, gram))
-    return scale * slack * math.sqrt(level + margin) * (1 + gamma(4 + len(taps), U64))
+    return float(scale * slack * math.sqrt(level + margin) * (1 + gamma(4 + len(taps), U64)))
 
 
 def _transfer_samples(blocks: Array, samples: list[int]) -> Iterator[Array]:

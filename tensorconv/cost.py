@@ -8,20 +8,21 @@ from fractions import Fraction
 
 from tensorconv.errors import GeometryError
 from tensorconv.geometry import ConvGeometry
+from tensorconv.integers import PerAxis
 
 Shape = tuple[int, ...]
 Chain = Sequence[tuple[Shape, ConvGeometry]]
 MEASURES = ("macs", "parameters", "bytes")
 
 
-def chain_output_size(chain: Chain, input_size: Sequence[int]) -> Shape:
+def chain_output_size(chain: Chain, input_size: PerAxis) -> Shape:
     """Return the spatial size after the whole chain.
 
     Parameters
     ----------
     chain : sequence of (shape, geometry)
         The convolutions in order.
-    input_size : sequence of int
+    input_size : int or sequence of int
         Spatial size of the input.
 
     Returns
@@ -29,14 +30,14 @@ def chain_output_size(chain: Chain, input_size: Sequence[int]) -> Shape:
     tuple of int
         Spatial size of the output.
     """
-    size = tuple(input_size)
+    size = chain[0][1].spatial_size(input_size)
     for shape, geometry in chain:
         size = geometry.output_size(size, shape[2:])
     return size
 
 
 def chain_cost(
-    chain: Chain, of: str, input_size: Sequence[int] | None = None, *, n_bias: int = 0, itemsize: int = 4
+    chain: Chain, of: str, input_size: PerAxis | None = None, *, n_bias: int = 0, itemsize: int = 4
 ) -> Fraction:
     """Return what a chain of convolutions costs.
 
@@ -47,7 +48,7 @@ def chain_cost(
     of : {"macs", "parameters", "bytes"}
         Multiply-accumulates per image, stored entries, or bytes moved per image (every layer reads its input and its
         parameters once and writes its output once).
-    input_size : sequence of int, optional
+    input_size : int or sequence of int, optional
         Spatial size of the input. Without it, "macs" and "bytes" are per input position in the limit of large inputs,
         where borders and parameters do not count.
     n_bias : int
@@ -71,8 +72,8 @@ def chain_cost(
     if of == "parameters":
         return Fraction(n_parameters)
     total = Fraction(0)
-    positions = Fraction(1) if input_size is None else Fraction(math.prod(input_size))
-    size = None if input_size is None else tuple(input_size)
+    size = None if input_size is None else chain[0][1].spatial_size(input_size)
+    positions = Fraction(1) if size is None else Fraction(math.prod(size))
     for shape, geometry in chain:
         before = positions
         if size is None:

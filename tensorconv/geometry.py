@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tensorconv.errors import GeometryError
-
-Padding = int | Sequence[int | tuple[int, int]]
-PerAxis = int | Sequence[int]
+from tensorconv.integers import Padding, PerAxis, integer, integers, is_integer, pairs_per_axis, per_axis
+from tensorconv.text import short
 
 
 @dataclass(frozen=True)
@@ -39,12 +36,6 @@ class ConvGeometry:
     ------
     GeometryError
         If the tuples disagree in length or hold anything but valid integers.
-
-    Examples
-    --------
-    >>> geometry = ConvGeometry.of(2, stride=2, padding=1)
-    >>> geometry.output_size((224, 224), (3, 3))
-    (112, 112)
     """
 
     stride: tuple[int, ...]
@@ -54,14 +45,16 @@ class ConvGeometry:
     transposed: bool = False
 
     def __post_init__(self) -> None:
-        stride = _integers("stride", self.stride, at_least=1)
+        stride = integers("stride", self.stride, at_least=1)
         ndim = len(stride)
         if ndim < 1:
             raise GeometryError("stride must have one entry per spatial axis, at least one, got ()")
         object.__setattr__(self, "stride", stride)
-        object.__setattr__(self, "padding", _pairs(ndim, self.padding))
-        object.__setattr__(self, "dilation", _integers("dilation", self.dilation, at_least=1))
-        object.__setattr__(self, "groups", _integer("groups", self.groups, at_least=1))
+        object.__setattr__(self, "padding", pairs_per_axis(ndim, self.padding))
+        object.__setattr__(self, "dilation", integers("dilation", self.dilation, at_least=1))
+        object.__setattr__(self, "groups", integer("groups", self.groups, at_least=1))
+        if str(self.transposed) not in ("True", "False"):  # bool, or numpy's
+            raise GeometryError(f"transposed must be True or False, got {self.transposed!r}")
         object.__setattr__(self, "transposed", bool(self.transposed))
         if len(self.dilation) != ndim:
             raise GeometryError(
@@ -86,10 +79,12 @@ class ConvGeometry:
         ----------
         ndim : int
             Number of spatial axes.
-        stride, dilation : int or sequence of int
+        stride : int or sequence of int
             One value for all axes, or one per axis.
         padding : int or sequence of int or of (int, int)
             One value for all sides, one per axis, or (low, high) per axis.
+        dilation : int or sequence of int
+            One value for all axes, or one per axis.
         groups : int
             Number of channel groups.
         transposed : bool
@@ -112,21 +107,22 @@ class ConvGeometry:
         >>> ConvGeometry.of(1, stride=2, padding=1, transposed=True, output_padding=1).padding
         ((1, 0),)
         """
-        ndim = _integer("ndim", ndim, at_least=1)
-        extra = _per_axis("output_padding", output_padding, ndim, at_least=0)
+        ndim = integer("ndim", ndim, at_least=1)
+        extra = per_axis("output_padding", output_padding, ndim, at_least=0)
         if any(extra) and not transposed:
             raise GeometryError(
-                f"output_padding={output_padding} belongs to transposed convolutions only; set transposed=True or drop it"
+                f"output_padding={output_padding} is for transposed convolutions only; set transposed=True or drop it"
             )
-        if isinstance(padding, str):
+        given: object = padding
+        if isinstance(given, str):
             raise GeometryError(
-                f"padding must be integers, got {padding!r}; resolve it first: ConvGeometry.same(kernel_size, ...).padding"
+                f"padding must be integers, got {padding!r}; resolve it first by ConvGeometry.same(kernel_size, ...)"
             )
-        pairs = _pairs(ndim, (padding,) * ndim if _is_integer(padding) else padding)
+        pairs = pairs_per_axis(ndim, (padding,) * ndim if is_integer(padding) else padding)
         return cls(
-            stride=_per_axis("stride", stride, ndim, at_least=1),
+            stride=per_axis("stride", stride, ndim, at_least=1),
             padding=tuple((low, high - more) for (low, high), more in zip(pairs, extra, strict=True)),
-            dilation=_per_axis("dilation", dilation, ndim, at_least=1),
+            dilation=per_axis("dilation", dilation, ndim, at_least=1),
             groups=groups,
             transposed=transposed,
         )
@@ -173,17 +169,17 @@ class ConvGeometry:
         >>> ConvGeometry.same((3, 4), input_size=(8, 8), stride=2).padding
         ((0, 1), (1, 1))
         """
-        taps = _integers("kernel_size", kernel_size, at_least=1)
+        taps = integers("kernel_size", kernel_size, at_least=1)
         ndim = len(taps)
-        strides = _per_axis("stride", stride, ndim, at_least=1)
-        dilations = _per_axis("dilation", dilation, ndim, at_least=1)
+        strides = per_axis("stride", stride, ndim, at_least=1)
+        dilations = per_axis("dilation", dilation, ndim, at_least=1)
         if extra not in ("high", "low"):
             raise GeometryError(f'extra must be "high" or "low", got {extra!r}')
         if input_size is None and any(s > 1 for s in strides):
             raise GeometryError(
                 f"input_size is needed to resolve same padding at stride {strides}; give the spatial size of the input"
             )
-        sizes = (1,) * ndim if input_size is None else _per_axis("input_size", input_size, ndim, at_least=1)
+        sizes = (1,) * ndim if input_size is None else per_axis("input_size", input_size, ndim, at_least=1)
         totals = [
             max((-(-x // s) - 1) * s + d * (k - 1) + 1 - x, 0)
             for x, k, s, d in zip(sizes, taps, strides, dilations, strict=True)
@@ -203,14 +199,34 @@ class ConvGeometry:
         """Whether stride is 1 and padding 0 on every axis, so that a kernel of size 1 only mixes channels."""
         return all(s == 1 for s in self.stride) and all(pair == (0, 0) for pair in self.padding)
 
-    def output_size(self, input_size: Sequence[int], kernel_size: Sequence[int]) -> tuple[int, ...]:
+    def spatial_size(self, size: PerAxis) -> tuple[int, ...]:
+        """Return one checked size per spatial axis, from one for all or one per axis.
+
+        Parameters
+        ----------
+        size : int or sequence of int
+            A spatial size.
+
+        Returns
+        -------
+        tuple of int
+            One size per spatial axis.
+
+        Raises
+        ------
+        GeometryError
+            If it has another number of axes, or a size is below 1.
+        """
+        return per_axis("input_size", size, self.ndim, at_least=1)
+
+    def output_size(self, input_size: PerAxis, kernel_size: PerAxis) -> tuple[int, ...]:
         """Return the spatial size of the output.
 
         Parameters
         ----------
-        input_size : sequence of int
+        input_size : int or sequence of int
             Spatial size of the input.
-        kernel_size : sequence of int
+        kernel_size : int or sequence of int
             Taps per spatial axis.
 
         Returns
@@ -223,8 +239,8 @@ class ConvGeometry:
         GeometryError
             If the sizes have another number of axes, or an output axis would be empty.
         """
-        sizes = _per_axis("input_size", input_size, self.ndim, at_least=1)
-        taps = _per_axis("kernel_size", kernel_size, self.ndim, at_least=1)
+        sizes = self.spatial_size(input_size)
+        taps = per_axis("kernel_size", kernel_size, self.ndim, at_least=1)
         out = []
         for axis, (x, k) in enumerate(zip(sizes, taps, strict=True)):
             s, d, (low, high) = self.stride[axis], self.dilation[axis], self.padding[axis]
@@ -232,8 +248,8 @@ class ConvGeometry:
             out.append(s * (x - 1) + extent - low - high if self.transposed else (x + low + high - extent) // s + 1)
             if out[-1] < 1:
                 raise GeometryError(
-                    f"input_size {sizes} gives no output on axis {axis}: a {'transposed ' * self.transposed}convolution "
-                    f"of {k} taps, dilation {d}, padding {(low, high)} needs a longer axis or more padding"
+                    f"input_size {sizes} gives no output on axis {axis}: a {'transposed ' * self.transposed}"
+                    f"convolution of {k} taps, dilation {d}, padding {(low, high)} needs a longer axis or more padding"
                 )
         return tuple(out)
 
@@ -259,7 +275,7 @@ class ConvGeometry:
         GeometryError
             If an axis does not exist.
         """
-        kept = {_integer("axes", axis, at_least=0) for axis in axes}
+        kept = {integer("axes", axis, at_least=0) for axis in axes}
         if any(axis >= self.ndim for axis in kept):
             raise GeometryError(f"axes must be from 0 to {self.ndim - 1}, got {sorted(kept)}")
         return ConvGeometry(
@@ -271,61 +287,9 @@ class ConvGeometry:
         )
 
     def __str__(self) -> str:
-        words = [f"stride {_short(self.stride)}", f"padding {_short(self.padding)}"]
+        words = [f"stride {short(self.stride)}", f"padding {short(self.padding)}"]
         if any(d > 1 for d in self.dilation):
-            words.append(f"dilation {_short(self.dilation)}")
+            words.append(f"dilation {short(self.dilation)}")
         if self.groups > 1:
             words.append(f"groups {self.groups}")
         return ", ".join(words + ["transposed"] * self.transposed)
-
-
-def _short(values: tuple[Any, ...]) -> str:
-    """Return one value where all axes (and both sides) agree, else all of them: (2, 2) -> 2."""
-    flat = {v for value in values for v in (value if isinstance(value, tuple) else (value,))}
-    return str(flat.pop() if len(flat) == 1 else values).replace(" ", "")
-
-
-def _is_integer(value: object) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool) and getattr(value, "ndim", 0) == 0
-
-
-def _integer(name: str, value: Any, at_least: int | None = None) -> int:
-    if not _is_integer(value):
-        raise GeometryError(f"{name} must be an integer, got {value!r}")
-    number = operator.index(value)
-    if at_least is not None and number < at_least:
-        raise GeometryError(f"{name} must be at least {at_least}, got {number}")
-    return number
-
-
-def _integers(name: str, values: Any, at_least: int) -> tuple[int, ...]:
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise GeometryError(f"{name} must be a tuple of integers, one per spatial axis, got {values!r}")
-    return tuple(_integer(name, value, at_least) for value in values)
-
-
-def _per_axis(name: str, value: Any, ndim: int, at_least: int) -> tuple[int, ...]:
-    """Return one checked integer per axis, from one for all or one per axis."""
-    numbers = (_integer(name, value, at_least),) * ndim if _is_integer(value) else _integers(name, value, at_least)
-    if len(numbers) != ndim:
-        raise GeometryError(f"{name} must have one entry per spatial axis, {ndim} here, got {value!r}")
-    return numbers
-
-
-def _pairs(ndim: int, padding: Any) -> tuple[tuple[int, int], ...]:
-    """Return one checked (low, high) pair per axis, from one integer or one pair per axis."""
-    rule = f"padding must be one integer or one (low, high) pair per spatial axis, {ndim} here, got {padding!r}"
-    if isinstance(padding, str) or not isinstance(padding, Iterable):
-        raise GeometryError(rule)
-    entries = [(entry, entry) if _is_integer(entry) else entry for entry in padding]
-    if len(entries) != ndim:
-        raise GeometryError(rule)
-    pairs = []
-    for entry in entries:
-        if isinstance(entry, str) or not isinstance(entry, Iterable):
-            raise GeometryError(rule)
-        sides = tuple(_integer("padding", side) for side in entry)
-        if len(sides) != 2:
-            raise GeometryError(rule)
-        pairs.append((sides[0], sides[1]))
-    return tuple(pairs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -175,9 +174,7 @@ def first_meeting(attempt: Callable[[int], float], error: float, predicted: Arra
     return rank
 
 
-def bisect_meeting(
-    attempt: Callable[[int], float], error: float, low: int, maximum: int, *, bounded: bool
-) -> int:
+def bisect_meeting(attempt: Callable[[int], float], error: float, low: int, maximum: int, *, bounded: bool) -> int:
     """Return a rank that meets an error where only trying tells, close to the smallest.
 
     Parameters

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from tensorconv.arrays import Array, as_float_array, smallest_normal, unit_roundoff
 from tensorconv.certificates import U64, gamma, n_roundings, operator_norm_bound, rounding_bound
-from tensorconv.convolution import compose_parts, convolve
-from tensorconv.convolution.compose import Part
+from tensorconv.convolution import comparable, compose_parts, convolve
 from tensorconv.errors import GeometryError
-from tensorconv.layers import ConvLayer, ConvSequence, aligned_table, as_layer, as_sequence
+from tensorconv.layers import ConvLayer, as_layer
+from tensorconv.sequences import ConvSequence, as_sequence
+from tensorconv.text import aligned_table
 
 FACTORIZATION_SLACK = 64  # float64 roundings of a backward-stable factorization, relative to the kernel's norm
 
@@ -32,7 +33,7 @@ class Report:
         Whether kernel, bias and geometry are the layer's, to rounding in the data type of the factors. Where no single
         convolution exists: whether the executed outputs agree to rounding, borders included.
     kernel_error : float or None
-        Relative Frobenius distance of the kernels; None where they cannot be compared.
+        Relative Frobenius distance of the kernels; None where the geometries differ, so that it would mean nothing.
     bias_error : float
         Relative distance of the biases (a missing bias is zero).
     output_error : float or None
@@ -143,23 +144,22 @@ def verify(
     consistent, kernel_error, exact = None, None, False
     if composed is None:
         exact = not outputs_differ and _same_output(probe, original, steps)
-        bound = sum(_operator_norm(s) for s in [original.sequence, steps])
+        bound = sum(_operator_norm(s) for s in [ConvSequence((original,)), steps])
     else:
         kernel, geometry = composed
         consistent = _is_consistent(probe, steps, kernel, geometry)
-        w, v = _comparable((np.asarray(original.kernel, np.float64), original.geometry), composed)
-        if w[0].shape == v[0].shape:
-            kernel_error = _relative_distance(w[0], v[0])
+        w, v = comparable((np.asarray(original.kernel, np.float64), original.geometry), composed)
         if w[0].shape == v[0].shape and w[1] == v[1]:
+            kernel_error = _relative_distance(w[0], v[0])
             error, magnitude = _composition_error(steps)
-            slack = _comparable((error, geometry), (np.asarray(original.kernel), original.geometry))[0][0]
+            slack = comparable((error, geometry), (np.asarray(original.kernel), original.geometry))[0][0]
             slack = slack + FACTORIZATION_SLACK * U64 * float(np.linalg.norm(w[0]))
             exact = consistent and bool((np.abs(v[0] - w[0]) <= slack).all()) and _same_bias(original, steps)
             rounding = math.prod(w[0].shape[2:]) ** 0.5 * float(np.linalg.norm(magnitude)) * _float64_growth(steps)
             difference = v[0] - w[0]
-            bound = operator_norm_bound(difference, w[1].groups) + (rounding if difference.any() else 0.0)
+            bound = operator_norm_bound(difference, w[1].groups) + (rounding if len(steps) > 1 else 0.0)
         else:
-            bound = sum(_operator_norm(s) for s in [original.sequence, steps])
+            bound = sum(_operator_norm(s) for s in [ConvSequence((original,)), steps])
     return Report(
         consistent=consistent,
         exact=exact,
@@ -251,42 +251,9 @@ def _composition_error(steps: ConvSequence) -> tuple[Array, Array]:
 
 def _same_bias(layer: ConvLayer, steps: ConvSequence) -> bool:
     ours, theirs = _bias(layer), _bias(steps.layers[-1])
-    return bool((np.abs(ours - theirs) <= unit_roundoff(steps.dtype) * np.abs(ours) + smallest_normal(steps.dtype)).all())
-
-
-def _comparable(first: Part, second: Part) -> tuple[Part, Part]:
-    """Return both kernels on common groups and a common tap grid, and their geometries with what is void left out."""
-    groups = math.gcd(first[1].groups, second[1].groups)
-    steps = [
-        math.gcd(*(g.dilation[axis] for w, g in (first, second) if w.shape[2 + axis] > 1)) or 1
-        for axis in range(first[1].ndim)
-    ]
-    return _on_grid(first, groups, steps), _on_grid(second, groups, steps)
-
-
-def _on_grid(part: Part, groups: int, steps: list[int]) -> Part:
-    kernel, geometry = _merge_groups(part[0], part[1].groups, groups), part[1]
-    factors = [d // s if k > 1 else 1 for d, s, k in zip(geometry.dilation, steps, kernel.shape[2:], strict=True)]
-    if any(f > 1 for f in factors):
-        size = tuple(f * (k - 1) + 1 for f, k in zip(factors, kernel.shape[2:], strict=True))
-        spread = np.zeros((*kernel.shape[:2], *size), kernel.dtype)
-        spread[(slice(None), slice(None), *(slice(None, None, f) for f in factors))] = kernel
-        kernel = spread
-    is_pointwise = geometry.is_pointwise and math.prod(kernel.shape[2:]) == 1
-    transposed = geometry.transposed and not is_pointwise
-    return kernel, replace(geometry, groups=groups, dilation=tuple(steps), transposed=transposed)
-
-
-def _merge_groups(kernel: Array, groups: int, fewer: int) -> Array:
-    """Return the kernel of ``groups`` groups as one of fewer groups, with zero blocks off the diagonal."""
-    if groups == fewer:
-        return kernel
-    ratio = groups // fewer
-    n_out, n_in, *size = kernel.shape
-    merged = np.zeros((fewer, ratio, n_out // groups, ratio, n_in, *size), kernel.dtype)
-    for i in range(ratio):
-        merged[:, i, :, i] = kernel.reshape(fewer, ratio, n_out // groups, n_in, *size)[:, i]
-    return merged.reshape(n_out, ratio * n_in, *size)
+    return bool(
+        (np.abs(ours - theirs) <= unit_roundoff(steps.dtype) * np.abs(ours) + smallest_normal(steps.dtype)).all()
+    )
 
 
 def _operator_norm(steps: ConvSequence) -> float:

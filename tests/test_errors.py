@@ -12,7 +12,9 @@ import pytest
 from tensorconv import errors
 from tensorconv.errors import GeometryError, KernelError, KernelTypeError, TensorconvError
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer, ConvSequence, as_layer, as_sequence, from_layout, to_layout
+from tensorconv.layers import ConvLayer, as_layer
+from tensorconv.layouts import from_layout, to_layout
+from tensorconv.sequences import ConvSequence, as_sequence
 
 FAMILY = {
     "GeometryError": ValueError,
@@ -215,7 +217,7 @@ def test_a_layout_is_an_order_of_o_i_and_star(layout: Any) -> None:
     for call in (
         lambda: ConvLayer.of(ONES, layout=layout),
         lambda: from_layout(ONES, layout, layer.geometry),
-        lambda: to_layout(layer, layout),
+        lambda: to_layout(layer.kernel, layout, layer.geometry),
     ):
         with pytest.raises(KernelError, match=message):
             call()

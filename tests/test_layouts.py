@@ -15,7 +15,8 @@ from test_layers import executed, small_integers
 
 from tensorconv.arrays import Array
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer, from_layout, swap_channels, to_layout
+from tensorconv.layers import ConvLayer
+from tensorconv.layouts import from_layout, swap_channels, to_layout
 
 LAYOUTS = ["OI*", "IO*", "O*I", "I*O", "*OI", "*IO"]
 CONVOLUTIONS: dict[tuple[int, bool], Any] = {
@@ -119,23 +120,28 @@ def test_from_layout_and_to_layout_undo_one_another(
 ) -> None:
     geometry = ConvGeometry.of(len(size), groups=groups, transposed=transposed)
     layer = ConvLayer(small_integers(4 * groups, 5, *size), geometry)
-    array = to_layout(layer, layout)
+    array = to_layout(layer.kernel, layout, layer.geometry)
     assert array.flags.c_contiguous
     assert array.size == layer.kernel.size
     np.testing.assert_array_equal(from_layout(array, layout, geometry), layer.kernel)
     again = ConvLayer.of(array, groups=groups, transposed=transposed, layout=layout)
     np.testing.assert_array_equal(again.kernel, layer.kernel)
-    np.testing.assert_array_equal(to_layout(again, layout), array)
+    np.testing.assert_array_equal(to_layout(again.kernel, layout, again.geometry), array)
 
 
 def test_to_layout_gives_torchs_shapes() -> None:
     kernel = small_integers(6, 2, 3, 4)
     forward = ConvLayer.of(kernel, groups=2)
     transposed = ConvLayer.of(kernel, groups=2, transposed=True)
-    assert to_layout(forward, "OI*").shape == torch.nn.Conv2d(4, 6, (3, 4), groups=2).weight.shape
-    assert to_layout(transposed, "IO*").shape == torch.nn.ConvTranspose2d(4, 6, (3, 4), groups=2).weight.shape
-    assert to_layout(forward, "*IO").shape == (3, 4, 2, 6)
-    assert to_layout(transposed, "*OI").shape == (3, 4, 6, 2)
+    assert (
+        to_layout(forward.kernel, "OI*", forward.geometry).shape == torch.nn.Conv2d(4, 6, (3, 4), groups=2).weight.shape
+    )
+    assert (
+        to_layout(transposed.kernel, "IO*", transposed.geometry).shape
+        == torch.nn.ConvTranspose2d(4, 6, (3, 4), groups=2).weight.shape
+    )
+    assert to_layout(forward.kernel, "*IO", forward.geometry).shape == (3, 4, 2, 6)
+    assert to_layout(transposed.kernel, "*OI", transposed.geometry).shape == (3, 4, 6, 2)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
@@ -153,4 +159,4 @@ def test_trained_kernels_are_read_in_the_layout_they_were_stored_in(trained_kern
         with np.load(trained_kernels / entry["file"]) as arrays:
             stored = arrays["weight"]
         layer = ConvLayer.of(stored, groups=entry["groups"], transposed=entry["transposed"], layout=layout)
-        assert to_layout(layer, layout).tobytes() == np.ascontiguousarray(stored).tobytes()
+        assert to_layout(layer.kernel, layout, layer.geometry).tobytes() == np.ascontiguousarray(stored).tobytes()

@@ -9,7 +9,8 @@ from typing import Any
 
 from tensorconv.cli.options import per_axis, sides
 from tensorconv.errors import ModelError
-from tensorconv.layers import ConvLayer, to_layout
+from tensorconv.layers import ConvLayer
+from tensorconv.layouts import to_layout
 from tensorconv.models import FoundLayer, Reading, read_file
 
 _LISTED = 20
@@ -81,7 +82,7 @@ def choose(path: Path, name: str | None, layout: str | None, options: Mapping[st
             f"{path} says the geometry of layer {found.layer.name!r} itself ({found.layer}); leave out {given}"
         )
     order = layout or "OI*"
-    array = to_layout(found.layer, order)
+    array = to_layout(found.layer.kernel, order, found.layer.geometry)
     return replace(found, layer=ConvLayer.of(array, layout=order, name=found.layer.name, **options))
 
 

@@ -12,7 +12,7 @@ import typer
 from tensorconv.cli.description import describe_sequence, plain
 from tensorconv.cli.options import Json
 from tensorconv.cli.output import show_json, working
-from tensorconv.layers import aligned_table
+from tensorconv.text import aligned_table
 
 if TYPE_CHECKING:
     from tensorconv.demo import CompressedLayer, CompressedNetwork

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tensorconv.layers import ConvLayer, ConvSequence
+from tensorconv.layers import ConvLayer
+from tensorconv.sequences import ConvSequence
 
 
 def describe_layer(layer: ConvLayer) -> dict[str, Any]:

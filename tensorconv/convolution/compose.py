@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from functools import reduce
@@ -12,7 +13,8 @@ import numpy as np
 from tensorconv.arrays import Array
 from tensorconv.errors import GeometryError
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer, as_sequence
+from tensorconv.layers import ConvLayer
+from tensorconv.sequences import as_sequence
 
 Part = tuple[Array, ConvGeometry]
 
@@ -81,7 +83,8 @@ def _compose_two(first: Part, second: Part) -> Part:
     transposed = _kind(first, second)
     # A transposed composition is the convolution's with the layers' roles swapped: its adjoint runs in reverse.
     (k_in, g_in), (k_out, g_out) = ((w2, g2), (w1, g1)) if transposed else ((w1, g1), (w2, g2))
-    stride, padding, dilation, taps = [], [], [], []
+    stride, dilation, taps = [], [], []
+    padding: list[tuple[int, int]] = []
     for axis, (a, b) in enumerate(zip(k_in.shape[2:], k_out.shape[2:], strict=True)):
         s = g_in.stride[axis]
         _check_borders(axis, w1.shape[2 + axis], g1, w2.shape[2 + axis], g2, transposed)
@@ -95,7 +98,8 @@ def _compose_two(first: Part, second: Part) -> Part:
         at = (d_in * np.arange(a)[:, None] + d_out * np.arange(b)[None, :]) // unit
         taps.append(at.T if transposed else at)
         stride.append(s * g_out.stride[axis])
-        padding.append(tuple(p + s * q for p, q in zip(g_in.padding[axis], g_out.padding[axis], strict=True)))
+        (low, high), (low_out, high_out) = g_in.padding[axis], g_out.padding[axis]
+        padding.append((low + s * low_out, high + s * high_out))
         dilation.append(unit)
     groups = math.gcd(g1.groups, g2.groups)
     geometry = ConvGeometry(tuple(stride), tuple(padding), tuple(dilation), groups, transposed)
@@ -118,13 +122,13 @@ def _check_borders(axis: int, k1: int, g1: ConvGeometry, k2: int, g2: ConvGeomet
     for p1, p2 in zip(g1.padding[axis], g2.padding[axis], strict=True):
         if not transposed and p2 > 0 and (k1 > 1 or p1 < 0):
             raise GeometryError(
-                f"layer 2 pads axis {axis} by {p2} after a layer of {k1} taps and padding {p1}: no single convolution has "
-                "zeros there; give the whole padding to the first layer of the axis"
+                f"layer 2 pads axis {axis} by {p2} after a layer of {k1} taps and padding {p1}: no single convolution "
+                "has zeros there; give the whole padding to the first layer of the axis"
             )
         if transposed and p1 > 0 and (k2 > 1 or p2 <= -g2.stride[axis]):
             raise GeometryError(
-                f"transposed layer 1 crops axis {axis} by {p1} before a layer of {k2} taps and padding {p2}, which would "
-                "spread what was cropped; give the whole crop to the last layer of the axis"
+                f"transposed layer 1 crops axis {axis} by {p1} before a layer of {k2} taps and padding {p2}, which "
+                "would spread what was cropped; give the whole crop to the last layer of the axis"
             )
 
 
@@ -161,4 +165,4 @@ def _contract(w1: Array, groups1: int, w2: Array, groups2: int, taps: list[Array
 def _overlaps(n_mid: int, groups1: int, groups2: int) -> Iterator[tuple[int, int]]:
     """Yield the ranges of channels between that lie in one group of both layers."""
     edges = sorted({*range(0, n_mid + 1, n_mid // groups1), *range(0, n_mid + 1, n_mid // groups2)})
-    yield from zip(edges, edges[1:], strict=False)
+    yield from itertools.pairwise(edges)

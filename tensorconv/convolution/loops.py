@@ -36,7 +36,17 @@ def compiled(loop: Loop) -> Loop:
 
 @compiled
 def tile_offsets(entries: Ints, taps: Ints, positions: Ints, first: int, offsets: Ints) -> None:
-    """Fill offsets[k, j] with the element that tap k of position first + j touches; negative means outside."""
+    """Fill the offsets of one tile of positions.
+
+    Parameters
+    ----------
+    entries, taps, positions : ndarray of int64
+        The fields of OffsetTables.
+    first : int
+        First position of the tile.
+    offsets : ndarray of int64, shape (K, tile)
+        Receives the element that tap k of position first + j touches; negative means outside.
+    """
     n_taps, n_tile = offsets.shape
     for j in range(n_tile):
         for k in range(n_taps):
@@ -56,7 +66,23 @@ def tile_offsets(entries: Ints, taps: Ints, positions: Ints, first: int, offsets
 
 @compiled
 def gather(x: Floats, weights: Floats, bias: Floats, offsets: Ints, panel: Floats, y: Floats) -> None:
-    """Convolve one tile of positions: x (C, L), weights (G, O/G, I K), panel (I K, tile), y (O, tile)."""
+    """Convolve one tile of positions.
+
+    Parameters
+    ----------
+    x : ndarray, shape (C, L)
+        One flattened image.
+    weights : ndarray, shape (G, O/G, I K)
+        The kernel.
+    bias : ndarray, shape (O,)
+        The bias.
+    offsets : ndarray of int64, shape (K, tile)
+        What every tap of the tile's positions touches.
+    panel : ndarray, shape (I K, tile)
+        Workspace for the patches of one group.
+    y : ndarray, shape (O, tile)
+        Receives the output.
+    """
     n_groups, n_out, n_rows = weights.shape
     n_taps, n_tile = offsets.shape
     n_in = n_rows // n_taps
@@ -82,7 +108,25 @@ def scatter(
     x: Floats, weights: Floats, bias: Floats, entries: Ints, taps: Ints, positions: Ints,
     offsets: Ints, column: Floats, y: Floats,
 ) -> None:  # fmt: skip
-    """Convolve transposed: x (I, P) and weights (O, K, I) of one group, y (O, L); all positions, tile by tile."""
+    """Convolve transposed: all input positions of one image and group, tile by tile, for some out-channels.
+
+    Parameters
+    ----------
+    x : ndarray, shape (I, P)
+        The group's channels of one flattened image.
+    weights : ndarray, shape (O, K, I)
+        The kernel of these out-channels.
+    bias : ndarray, shape (O,)
+        Their bias.
+    entries, taps, positions : ndarray of int64
+        The fields of OffsetTables.
+    offsets : ndarray of int64, shape (K, tile)
+        Workspace for what the taps of a tile touch.
+    column : ndarray, shape (tile,)
+        Workspace for one tap's contributions.
+    y : ndarray, shape (O, L)
+        Receives the output.
+    """
     n_out, n_taps, n_in = weights.shape
     n_positions = x.shape[1]
     n_tile = offsets.shape[1]

@@ -16,7 +16,8 @@ from tensorconv.arrays import Array, as_float_array
 from tensorconv.convolution import loops
 from tensorconv.convolution.tables import OffsetTables, offset_tables
 from tensorconv.errors import GeometryError, KernelError, KernelTypeError
-from tensorconv.layers import ConvLayer, as_sequence
+from tensorconv.layers import ConvLayer
+from tensorconv.sequences import as_sequence
 
 TILE_BYTES = 2**18  # the panel of one tile stays in a core's second-level cache
 SMALL_WORK = 2**20  # below this many multiply-accumulates a thread costs more than it saves
@@ -79,7 +80,9 @@ class PreparedLayer:
                 for o in range(0, n_out, block):
                     rows = slice(g * n_out + o, g * n_out + min(o + block, n_out))
                     inputs = x[image, g * n_in : (g + 1) * n_in]
-                    yield partial(self._scatter, inputs, self.weights[g, o : o + block], self.bias[rows], y[image, rows])
+                    yield partial(
+                        self._scatter, inputs, self.weights[g, o : o + block], self.bias[rows], y[image, rows]
+                    )
 
     def _scatter(self, x: Array, weights: Array, bias: Array, y: Array) -> None:
         tables = self.tables
@@ -99,7 +102,7 @@ class Prepared:
     input_size : tuple of int
         Spatial size it takes.
     dtype : dtype
-        float32 or float64.
+        Type of the computation, float32 or float64.
     """
 
     layers: tuple[PreparedLayer, ...]
@@ -171,7 +174,9 @@ def prepare(sequence: Any, input_size: Sequence[int], dtype: Any = "float64") ->
     """
     kind = np.dtype(dtype)
     if kind.name not in ("float32", "float64"):
-        raise KernelTypeError(f'dtype must be float32 or float64, got {kind}; convert the data, e.g. x.astype("float32")')
+        raise KernelTypeError(
+            f'dtype must be float32 or float64, got {kind}; convert the data, e.g. x.astype("float32")'
+        )
     size = tuple(input_size)
     layers = []
     for layer in as_sequence(sequence).layers:
@@ -238,7 +243,9 @@ def n_threads() -> int:
     if not wanted:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not wanted.isdecimal() or int(wanted) < 1:
-        raise GeometryError(f"TENSORCONV_NUM_THREADS must be a positive integer, got {wanted!r}; unset it or set it to 1")
+        raise GeometryError(
+            f"TENSORCONV_NUM_THREADS must be a positive integer, got {wanted!r}; unset it or set it to 1"
+        )
     return int(wanted)
 
 
@@ -248,11 +255,9 @@ def _prepare_layer(layer: ConvLayer, size: tuple[int, ...], dtype: np.dtype[Any]
     positions, touched = (size, output_size) if geometry.transposed else (output_size, size)
     n_groups, n_in = geometry.groups, layer.kernel.shape[1]
     n_taps = math.prod(layer.kernel_size)
-    weights = layer.kernel.reshape(n_groups, layer.out_channels // n_groups, n_in, n_taps)
-    if geometry.transposed:
-        weights, n_rows = np.swapaxes(weights, 2, 3), n_taps
-    else:
-        weights, n_rows = weights.reshape(*weights.shape[:2], -1), n_in * n_taps
+    weights: Array = layer.kernel.reshape(n_groups, layer.out_channels // n_groups, n_in, n_taps)
+    n_rows = n_taps if geometry.transposed else n_in * n_taps
+    weights = np.swapaxes(weights, 2, 3) if geometry.transposed else weights.reshape(*weights.shape[:2], n_rows)
     with np.errstate(over="ignore"):
         weights = as_float_array(f"kernel as {dtype}", np.ascontiguousarray(weights, dtype))
         bias = np.zeros(layer.out_channels, dtype) if layer.bias is None else layer.bias.astype(dtype)

@@ -27,8 +27,10 @@ logger = logging.getLogger(__name__)
 
 def read_split(folder: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the images (n, 1, 28, 28) as bytes and the labels (n,) of one split, ``train`` or ``t10k``."""
-    pixels = np.frombuffer(gzip.open(folder / f"{split}-images-idx3-ubyte.gz").read(), np.uint8, offset=16)
-    labels = np.frombuffer(gzip.open(folder / f"{split}-labels-idx1-ubyte.gz").read(), np.uint8, offset=8)
+    pixels = np.frombuffer(
+        gzip.decompress((folder / f"{split}-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16
+    )
+    labels = np.frombuffer(gzip.decompress((folder / f"{split}-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8)
     return torch.from_numpy(pixels.reshape(-1, 1, 28, 28).copy()), torch.from_numpy(labels.astype(np.int64))
 
 
@@ -105,8 +107,8 @@ def to_onnx(model: nn.Sequential) -> onnx.ModelProto:
             nodes.append(helper.make_node("MaxPool", [value], [f"pool{i}"], kernel_shape=[2, 2], strides=[2, 2]))
             value = f"pool{i}"
     linear = modules[-1]
-    initializers.append(numpy_helper.from_array(linear.weight.detach().numpy(), "linear.weight"))  # type: ignore[union-attr, operator]
-    initializers.append(numpy_helper.from_array(linear.bias.detach().numpy(), "linear.bias"))  # type: ignore[union-attr, operator]
+    initializers.append(numpy_helper.from_array(linear.weight.detach().numpy(), "linear.weight"))  # type: ignore[operator]
+    initializers.append(numpy_helper.from_array(linear.bias.detach().numpy(), "linear.bias"))  # type: ignore[operator]
     nodes += [
         helper.make_node("GlobalAveragePool", [value], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["features"]),
@@ -138,7 +140,8 @@ def main() -> None:
     model.eval()
     images, labels = read_split(arguments.data, "t10k")
     with torch.no_grad():
-        correct = sum(int((model(scale(x)).argmax(1) == y).sum()) for x, y in zip(images.split(1000), labels.split(1000), strict=True))
+        batches = torch.arange(len(images)).reshape(-1, 1000)
+        correct = sum(int((model(scale(images[i])).argmax(1) == labels[i]).sum()) for i in batches)
     logger.info("%d of %d test images right", correct, len(images))
     onnx.save(to_onnx(model), str(arguments.folder / "network.onnx"))
     np.savez_compressed(

@@ -11,7 +11,9 @@ import numpy as np
 from tensorconv.arrays import FLOATS, Array
 from tensorconv.errors import FormatError, GeometryError, KernelError, KernelTypeError
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer, ConvSequence, from_layout, to_layout
+from tensorconv.layers import ConvLayer
+from tensorconv.layouts import from_layout, to_layout
+from tensorconv.sequences import ConvSequence
 
 FORMAT = "tensorconv"
 VERSION = 1
@@ -53,7 +55,7 @@ def describe(sequence: ConvSequence, layout: str = "OI*") -> tuple[str, dict[str
     """
     arrays = {}
     for i, layer in enumerate(sequence):
-        arrays[f"{i}.kernel"] = to_layout(layer, layout)
+        arrays[f"{i}.kernel"] = to_layout(layer.kernel, layout, layer.geometry)
         if layer.bias is not None:
             arrays[f"{i}.bias"] = layer.bias
     layers = [_describe_layer(layer, layout) for layer in sequence]

@@ -13,7 +13,9 @@ from tensorconv.errors import UnsupportedExportError
 from tensorconv.export.onnx_reader import load
 from tensorconv.export.padding import Pairs, Split, split_padding
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer, ConvSequence, as_sequence, to_layout
+from tensorconv.layers import ConvLayer
+from tensorconv.layouts import to_layout
+from tensorconv.sequences import ConvSequence, as_sequence
 
 __all__ = ["dump", "load", "nodes"]
 
@@ -127,7 +129,9 @@ def _convolution_node(
     layer: ConvLayer, padding: Pairs, value: str, name: str, *, with_bias: bool
 ) -> tuple[NodeProto, list[TensorProto]]:
     geometry = layer.geometry
-    constants = [_tensor(f"{value}.kernel", to_layout(layer, "IO*" if geometry.transposed else "OI*"))]
+    constants = [
+        _tensor(f"{value}.kernel", to_layout(layer.kernel, "IO*" if geometry.transposed else "OI*", layer.geometry))
+    ]
     if layer.bias is not None and with_bias:
         constants.append(_tensor(f"{value}.bias", layer.bias))
     highs = [high for _, high in padding]

@@ -13,7 +13,9 @@ from tensorconv.arrays import Array
 from tensorconv.errors import UnsupportedExportError
 from tensorconv.export.padding import Pairs, Split, Step, merge_padding, split_padding
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer, ConvSequence, as_sequence, to_layout
+from tensorconv.layers import ConvLayer
+from tensorconv.layouts import to_layout
+from tensorconv.sequences import ConvSequence, as_sequence
 
 _MAX_NDIM = 3
 _CONVOLUTIONS = {getattr(torch.nn, f"Conv{n}d"): n for n in (1, 2, 3)}
@@ -131,7 +133,7 @@ def _convolution(layer: ConvLayer, padding: Pairs) -> torch.nn.Module:
         device="meta",  # no memory, no random numbers: the parameters come next
         **extra,
     )
-    module.weight = _parameter(to_layout(layer, "IO*" if geometry.transposed else "OI*"))
+    module.weight = _parameter(to_layout(layer.kernel, "IO*" if geometry.transposed else "OI*", layer.geometry))
     if layer.bias is not None:
         module.bias = _parameter(layer.bias)
     return module

@@ -8,11 +8,13 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from tensorconv.errors import RankError
+from tensorconv.factorizations.factorization import Factorization
 from tensorconv.factorizations.registry import methods, registered
 from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Scheme, Shape
-from tensorconv.factorizations.solve import Factorization, Request, solve
+from tensorconv.factorizations.solve import Request, solve
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer, aligned_table, as_layer
+from tensorconv.layers import ConvLayer, as_layer
+from tensorconv.text import aligned_table
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,13 @@ class Trials(tuple[Trial, ...]):
 
 @dataclass(frozen=True)
 class Dense(Scheme):
-    """The layer as it is: one factor "kernel" (G, O/G, I, K..)."""
+    """The layer as it is: one factor "kernel" (G, O/G, I, K..).
+
+    Parameters
+    ----------
+    layer : ConvLayer
+        The layer to factorize.
+    """
 
     name: ClassVar[str] = "dense"
 
@@ -76,7 +84,7 @@ class Dense(Scheme):
     def chain(self, rank: Rank) -> list[tuple[Shape, ConvGeometry]]:
         """The layer."""
         del rank
-        return self.layer.sequence.chain
+        return self.layer.chain
 
     def kernels(self, factors: Factors) -> list[Array]:
         """The kernel."""
@@ -161,7 +169,7 @@ def factorize(
 
 
 def _best(layer: ConvLayer, request: Request, rng: Any) -> Factorization:
-    dense = request.cost(layer, layer.sequence.chain)
+    dense = request.cost(layer, layer.chain)
     ceiling = dense  # what costs as much as the layer itself is of no use
     best: tuple[tuple[Any, ...], Factorization] | None = None
     trials: list[Trial] = []
@@ -175,7 +183,9 @@ def _best(layer: ConvLayer, request: Request, rng: Any) -> Factorization:
                 found = solve(method.scheme(layer, **options, **seeded), narrowed)
             except RankError as missed:
                 note = str(missed).split(";")[0]
-                trials.append(Trial(name, shown, None, None, None, f"at no lower cost: {note}" if request.error else note))
+                trials.append(
+                    Trial(name, shown, None, None, None, f"at no lower cost: {note}" if request.error else note)
+                )
                 continue
             cost = request.cost(layer, found.sequence.chain)
             trials.append(Trial(name, shown, found.rank, found.relative_error, float(cost / dense)))
@@ -201,4 +211,3 @@ def _dense(layer: ConvLayer) -> Factorization:
     scheme = Dense(layer)
     factors = MappingProxyType({"kernel": layer.kernel.reshape(scheme.block_shape)})
     return Factorization("dense", layer, (), factors, 0.0, scheme)
-

@@ -12,20 +12,30 @@ import numpy as np
 
 from tensorconv import ranks
 from tensorconv.errors import RankError
+from tensorconv.factorizations.factorization import Factorization
 from tensorconv.factorizations.registry import register
 from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Scheme, Shape, product, wide
-from tensorconv.factorizations.solve import Factorization, Request, solve
+from tensorconv.factorizations.solve import Request, solve
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, as_layer
 from tensorconv.linalg import cp_als, singular_values
-
 
 WARM_SWEEPS = 80  # of a fit that starts from a neighbour's factors; a Gaussian start takes up to 200
 
 
 @dataclass(frozen=True)
 class CP(Scheme):
-    """Factors "in" (G, R, I), "out" (G, O/G, R) and per axis with taps "axis0".. (G, R, K_n), or "spatial" (G, R, K..)."""
+    """Factors "in" (G, R, I), "out" (G, O/G, R), and "axis0".. (G, R, K_n) or "spatial" (G, R, K..).
+
+    Parameters
+    ----------
+    layer : ConvLayer
+        The layer to factorize.
+    merge_spatial : bool
+        Whether one depthwise convolution has all spatial axes.
+    rng : int or numpy.random.Generator
+        Seed of the starts.
+    """
 
     merge_spatial: bool = False
     rng: Any = field(default=0, compare=False)
@@ -33,7 +43,7 @@ class CP(Scheme):
 
     @property
     def axes(self) -> list[int]:
-        """Axes with a factor of their own, in the order of execution: the one that shrinks the data most comes first."""
+        """Axes with a factor of their own, in the order of execution: what shrinks the data most comes first."""
         if self.merge_spatial:
             return []
         stride, sign = self.layer.geometry.stride, 1 if self.layer.geometry.transposed else -1
@@ -81,7 +91,8 @@ class CP(Scheme):
         n_groups, rank, n_in = factors["in"].shape
         taps = self._taps(factors).reshape(n_groups, rank, 1, -1)
         right = (wide(factors["in"])[..., None] * taps).reshape(n_groups, rank, -1)
-        return (wide(factors["out"][:, rows]) @ right).reshape(n_groups, -1, n_in, *self.layer.kernel_size)
+        sums: Array = wide(factors["out"][:, rows]) @ right
+        return sums.reshape(n_groups, -1, n_in, *self.layer.kernel_size)
 
     def _taps(self, factors: Factors) -> Array:
         """The spatial part (G, R, K1..KN) of every term."""
@@ -90,11 +101,26 @@ class CP(Scheme):
         ndim = self.layer.geometry.ndim
         taps = np.ones((1, 1, *self.ones))
         for a in self.axes:
-            taps = taps * wide(factors[f"axis{a}"]).reshape(*factors["in"].shape[:2], *(-1 if b == a else 1 for b in range(ndim)))
+            taps = taps * wide(factors[f"axis{a}"]).reshape(
+                *factors["in"].shape[:2], *(-1 if b == a else 1 for b in range(ndim))
+            )
         return taps
 
     def to_tensorly(self, factors: Mapping[str, Array], group: int) -> Any:
-        """Return one group's CPTensor of (O/G, I, K1..KN), or of (O/G, I, K) with merged axes."""
+        """Return one group's CPTensor.
+
+        Parameters
+        ----------
+        factors : mapping of str to ndarray
+            The factors.
+        group : int
+            The group.
+
+        Returns
+        -------
+        tensorly.cp_tensor.CPTensor
+            The tensor (O/G, I, K1..KN), or (O/G, I, K) with merged axes.
+        """
         from tensorconv.factorizations.tensorly import cp_tensor  # TensorLy is loaded only when asked for
 
         rank = factors["in"].shape[1]
@@ -114,6 +140,11 @@ class CPFitter(Fitter):
     """Alternating least squares, from a Gaussian start of its own for every group and rank.
 
     While ranks are searched for, each fit starts from the one before, its weakest terms dropped or Gaussian ones added.
+
+    Parameters
+    ----------
+    scheme : CP
+        What is to be fitted.
     """
 
     def __init__(self, scheme: CP) -> None:

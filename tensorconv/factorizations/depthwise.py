@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tensorconv.errors import RankError
+from tensorconv.factorizations.factorization import Factorization
 from tensorconv.factorizations.registry import register
 from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Scheme, Shape, n_taps, wide
-from tensorconv.factorizations.solve import Factorization, Request, solve
+from tensorconv.factorizations.solve import Request, solve
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, as_layer
 from tensorconv.linalg import singular_values, truncated_svd
@@ -23,7 +24,15 @@ ORDERS = ("depthwise-first", "pointwise-first")
 
 @dataclass(frozen=True)
 class DepthwiseSeparable(Scheme):
-    """Factors "depthwise" (G, C, R, K..) and "pointwise": C is I depthwise-first and O/G pointwise-first."""
+    """Factors "depthwise" (G, C, R, K..) and "pointwise": C is I depthwise-first and O/G pointwise-first.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+        The layer to factorize.
+    order : {"depthwise-first", "pointwise-first"}
+        Which layer comes first.
+    """
 
     order: str = "depthwise-first"
     name: ClassVar[str] = "depthwise_separable"
@@ -87,7 +96,13 @@ class DepthwiseSeparable(Scheme):
 
 
 class DepthwiseFitter(Fitter):
-    """Works on the slices (G, C, m, K): one matrix per in-channel, or per out-channel."""
+    """Works on the slices (G, C, m, K): one matrix per in-channel, or per out-channel.
+
+    Parameters
+    ----------
+    scheme : DepthwiseSeparable
+        What is to be fitted.
+    """
 
     def __init__(self, scheme: DepthwiseSeparable) -> None:
         super().__init__(scheme)

@@ -113,7 +113,18 @@ class Scheme(ABC):
         return (groups, self.layer.out_channels // groups, *self.layer.kernel.shape[1:])
 
     def pointwise(self, groups: int) -> ConvGeometry:
-        """Geometry of a layer that only mixes channels."""
+        """Return the geometry of a layer that only mixes channels.
+
+        Parameters
+        ----------
+        groups : int
+            Number of groups.
+
+        Returns
+        -------
+        ConvGeometry
+            Stride 1, no padding.
+        """
         return ConvGeometry.of(self.layer.geometry.ndim, groups=groups)
 
     @property

@@ -4,118 +4,21 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from tensorconv import ranks
-from tensorconv.arrays import Array
 from tensorconv.cost import chain_cost
-from tensorconv.errors import KernelError, RankError, UnsupportedExportError
+from tensorconv.errors import KernelError, RankError
+from tensorconv.factorizations.factorization import Factorization, relative_error
 from tensorconv.factorizations.scheme import Factors, Fitter, Rank, Scheme
-from tensorconv.layers import ConvLayer, ConvSequence
+from tensorconv.layers import ConvLayer
 from tensorconv.linalg import one_blas_thread
-
-CHUNK = 2**17  # kernel entries reconstructed at a time when an error is computed
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Factorization:
-    """A layer written as factors: what they are, how far off, and the sequence of convolutions they make.
-
-    Parameters
-    ----------
-    method : str
-        Name of the method.
-    layer : ConvLayer
-        The original.
-    rank : int or tuple of int
-        Ranks per group, as the method counts them.
-    factors : mapping of str to ndarray
-        Read-only factors in the layer's data type, groups first; their names and shapes are the method's.
-    relative_error : float
-        True relative Frobenius error of :attr:`kernel`; 0.0 for a zero kernel.
-    scheme : Scheme
-        What the factors mean.
-    response_error : float or None
-        Relative error of the responses, where statistics of the data were given.
-    tried : tuple of Trial
-        What :func:`tensorconv.factorize` compared.
-    """
-
-    method: str
-    layer: ConvLayer
-    rank: int | Rank
-    factors: Mapping[str, Array]
-    relative_error: float
-    scheme: Scheme
-    response_error: float | None = None
-    tried: tuple[Any, ...] = field(default=())
-
-    @cached_property
-    def kernel(self) -> Array:
-        """The kernel (O, I, K1..KN) that the factors mean, computed in float64, in the layer's data type."""
-        kernel = np.empty(self.scheme.block_shape, self.layer.dtype)
-        for rows, block in _reconstructed(self.scheme, self.factors):
-            kernel[:, rows] = block
-        kernel = kernel.reshape(self.layer.kernel.shape)
-        kernel.flags.writeable = False
-        return kernel
-
-    @cached_property
-    def sequence(self) -> ConvSequence:
-        """The convolutions that the factors make, the layer's bias on the last."""
-        ranks_ = self.rank if isinstance(self.rank, tuple) else (self.rank,)
-        chain = self.scheme.chain(ranks_)
-        layers = []
-        for i, ((shape, geometry), kernel) in enumerate(zip(chain, self.scheme.kernels(dict(self.factors)), strict=True)):
-            bias = self.layer.bias if i == len(chain) - 1 else None
-            name = f"{self.layer.name}.{i}" if self.layer.name else ""
-            layers.append(ConvLayer(kernel.reshape(shape), geometry, bias, name))
-        return ConvSequence(tuple(layers))
-
-    @property
-    def n_parameters(self) -> int:
-        """Stored entries of the sequence."""
-        return self.sequence.n_parameters
-
-    def to_tensorly(self, group: int = 0) -> Any:
-        """Return the decomposition of one group's kernel (O/G, I, K1..KN) as TensorLy holds it.
-
-        Parameters
-        ----------
-        group : int
-            The group.
-
-        Returns
-        -------
-        tensorly.cp_tensor.CPTensor or tensorly.tucker_tensor.TuckerTensor
-            For the methods "cp" and "tucker".
-
-        Raises
-        ------
-        UnsupportedExportError
-            If TensorLy has no such decomposition.
-        """
-        convert = getattr(self.scheme, "to_tensorly", None)
-        if convert is None:
-            raise UnsupportedExportError(
-                f"TensorLy has no decomposition for method {self.method!r}; use f.factors, or method 'cp' or 'tucker'"
-            )
-        return convert(self.factors, group)
-
-    def __str__(self) -> str:
-        head = f"{self.method}, rank {self.rank}, relative error {self.relative_error:.3g}"
-        share = f"{self.n_parameters / self.layer.n_parameters:.1%} of the layer's {self.layer.n_parameters:,} parameters"
-        return f"{head}, {share}\n{self.sequence}"
-
-    def __repr__(self) -> str:
-        return f"<Factorization by {self.method}, rank {self.rank}, relative error {self.relative_error:.3g}>"
 
 
 @dataclass(frozen=True)
@@ -163,7 +66,20 @@ class Request:
                 raise RankError(f"{name} must be a finite number {rule}, as a share (0.1 is 10 %), got {value!r}")
 
     def cost(self, layer: ConvLayer, chain: Any) -> Fraction:
-        """Return what a chain in place of a layer costs."""
+        """Return what a chain in place of a layer costs.
+
+        Parameters
+        ----------
+        layer : ConvLayer
+            The layer, whose bias and data type count.
+        chain : sequence of (tuple of int, ConvGeometry)
+            Kernel shapes and geometries.
+
+        Returns
+        -------
+        Fraction
+            The cost in the request's measure.
+        """
         n_bias = 0 if layer.bias is None else len(layer.bias)
         return chain_cost(chain, self.of, self.input_size, n_bias=n_bias, itemsize=layer.dtype.itemsize)
 
@@ -189,7 +105,7 @@ def solve(scheme: Scheme, request: Request) -> Factorization:
         If the request is out of range or cannot be met.
     """
     layer = scheme.layer
-    dense = request.cost(layer, layer.sequence.chain)
+    dense = request.cost(layer, layer.chain)
     with one_blas_thread():
         fitter = scheme.fitter()
         results: dict[Rank, Factorization] = {}
@@ -268,7 +184,9 @@ def _fitted(scheme: Scheme, fitter: Fitter, rank: Rank) -> Factorization:
         del factor
         stored[name].flags.writeable = False
         if not np.isfinite(stored[name]).all():
-            raise KernelError(f"factor {name!r} overflows {scheme.layer.dtype}; convert the kernel to a wider type first")
+            raise KernelError(
+                f"factor {name!r} overflows {scheme.layer.dtype}; convert the kernel to a wider type first"
+            )
     return Factorization(
         scheme.name,
         scheme.layer,
@@ -277,37 +195,3 @@ def _fitted(scheme: Scheme, fitter: Fitter, rank: Rank) -> Factorization:
         relative_error(scheme, stored),
         scheme,
     )
-
-
-def relative_error(scheme: Scheme, factors: Mapping[str, Array]) -> float:
-    """Return the true relative Frobenius error of stored factors, never an estimate.
-
-    Parameters
-    ----------
-    scheme : Scheme
-        What the factors mean.
-    factors : mapping of str to ndarray
-        The factors as stored.
-
-    Returns
-    -------
-    float
-        ``||W - kernel|| / ||W||`` with the kernel rounded to the layer's type; 0.0 if both are zero, inf if only W is.
-    """
-    kernel = scheme.layer.kernel.reshape(scheme.block_shape)
-    scale = float(np.abs(kernel).max()) or 1.0
-    lost = norm = 0.0
-    for rows, block in _reconstructed(scheme, factors):
-        exact = kernel[:, rows].astype(np.float64)
-        lost += float(np.sum(((block.astype(kernel.dtype) - exact) / scale) ** 2))
-        norm += float(np.sum((exact / scale) ** 2))
-    return math.sqrt(lost / norm) if norm else (math.inf if lost else 0.0)
-
-
-def _reconstructed(scheme: Scheme, factors: Mapping[str, Array]) -> Any:
-    """Yield (rows, float64 block) over the out-channels, a bounded number of entries at a time."""
-    n_rows = scheme.block_shape[1]
-    step = max(1, CHUNK // (math.prod(scheme.block_shape) // n_rows))
-    for start in range(0, n_rows, step):
-        rows = slice(start, min(start + step, n_rows))
-        yield rows, scheme.reconstruct(dict(factors), rows)

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tensorconv.errors import RankError
+from tensorconv.factorizations.factorization import Factorization
 from tensorconv.factorizations.registry import register
 from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Scheme, Shape, product, wide
-from tensorconv.factorizations.solve import Factorization, Request, solve
+from tensorconv.factorizations.solve import Request, solve
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, as_layer
 from tensorconv.linalg import singular_values, truncated_svd
@@ -21,20 +22,47 @@ from tensorconv.linalg import singular_values, truncated_svd
 
 @dataclass(frozen=True)
 class SplitSVD(Scheme):
-    """Factors "first" (G, R, I, K_A) and "second" (G, O/G, R, K_B), sizes 1 on the axes of the other."""
+    """Factors "first" (G, R, I, K_A) and "second" (G, O/G, R, K_B), sizes 1 on the axes of the other.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+        The layer to factorize.
+    axes : tuple of int
+        The spatial axes A of the first convolution.
+    """
 
     axes: tuple[int, ...] = ()
     name: ClassVar[str] = "svd"
 
     @classmethod
     def of(cls, layer: ConvLayer, split: str | Sequence[int] = "out") -> SplitSVD:
-        """Resolve a split by name."""
+        """Resolve a split by name.
+
+        Parameters
+        ----------
+        layer : ConvLayer
+            The layer to factorize.
+        split : {"out", "in"} or sequence of int
+            Which spatial axes the first convolution has: all, none, or these.
+
+        Returns
+        -------
+        SplitSVD
+            The scheme.
+
+        Raises
+        ------
+        RankError
+            If the split names axes that are not there.
+        """
         ndim = layer.geometry.ndim
         if split in ("in", "out"):
             return cls(layer, tuple(range(ndim)) if split == "out" else ())
-        if isinstance(split, str) or not isinstance(split, Sequence) or not set(split) <= set(range(ndim)):
+        axes: set[Any] = set() if isinstance(split, str) or not isinstance(split, Sequence) else set(split)
+        if not axes or not axes <= set(range(ndim)):
             raise RankError(f'split must be "in", "out" or a tuple of spatial axes from 0 to {ndim - 1}, got {split!r}')
-        return cls(layer, tuple(sorted(set(split))))
+        return cls(layer, tuple(sorted(axes)))
 
     @property
     def rest(self) -> tuple[int, ...]:
@@ -42,7 +70,18 @@ class SplitSVD(Scheme):
         return tuple(a for a in range(self.layer.geometry.ndim) if a not in self.axes)
 
     def sizes(self, axes: tuple[int, ...]) -> Shape:
-        """Kernel size with ones on all but the given axes."""
+        """Return the kernel size with ones on all but the given axes.
+
+        Parameters
+        ----------
+        axes : tuple of int
+            Spatial axes.
+
+        Returns
+        -------
+        tuple of int
+            One size per spatial axis.
+        """
         return tuple(k if a in axes else 1 for a, k in enumerate(self.layer.kernel_size))
 
     @property
@@ -94,7 +133,13 @@ def _fold(matrices: Array, n_rows: int, n_in: int, scheme: SplitSVD) -> Array:
 
 
 class SplitSVDFitter(Fitter):
-    """Keeps the full SVD of the unfolding (G, O K_B, I K_A), from which every rank is cut."""
+    """Works on the unfolding (G, O K_B, I K_A): one matrix per group.
+
+    Parameters
+    ----------
+    scheme : SplitSVD
+        What is to be fitted.
+    """
 
     def __init__(self, scheme: SplitSVD) -> None:
         super().__init__(scheme)

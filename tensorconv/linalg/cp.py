@@ -102,7 +102,9 @@ def cp_als(
     True
     """
     if rank < 1 or tensor.ndim < 2:
-        raise RankError(f"rank must be at least 1 and the tensor of order 2 or more, got rank={rank}, shape {tensor.shape}")
+        raise RankError(
+            f"rank must be at least 1 and the tensor of order 2 or more, got rank={rank}, shape {tensor.shape}"
+        )
     order = sorted(range(tensor.ndim), key=lambda mode: -tensor.shape[mode])
     scale = unit_scale(tensor)
     problem = _Problem(np.transpose(tensor, order), scale)
@@ -138,11 +140,13 @@ class _Problem:
 
     def onto_b(self, a: Array) -> Array:
         """Contract mode a: (K, b, R)."""
-        return np.swapaxes(self.by_slice, 1, 2) @ a.astype(self.dtype)
+        products: Array = np.swapaxes(self.by_slice, 1, 2) @ a.astype(self.dtype)
+        return products
 
     def onto_a(self, b: Array) -> Array:
         """Contract mode b: (K, a, R)."""
-        return self.by_slice @ b.astype(self.dtype)
+        products: Array = self.by_slice @ b.astype(self.dtype)
+        return products
 
     def true_error(self, factors: list[Array]) -> float:
         """Relative residual from the tensor itself; the formula from inner products cancels near zero."""
@@ -239,7 +243,7 @@ def _weighted_sum(products: Array, taps: Array) -> Array:
 
 
 def _solve(gram: Array, target: Array) -> Array:
-    """Return target @ gram^-1 for a Gram matrix that may be singular: a ridge, far below the data, is raised as needed."""
+    """Return target @ gram^-1; where the Gram matrix is singular, a ridge far below the data is raised as needed."""
     ridge = 1e-14 * max(float(np.trace(gram)) / len(gram), np.finfo(float).tiny)
     while True:
         shifted = gram.copy()

@@ -16,10 +16,14 @@ def balance(left: Array, left_axis: int, right: Array, right_axis: int) -> None:
 
     Parameters
     ----------
-    left, right : ndarray
-        Writable floating-point factors that are contracted over the component axis.
-    left_axis, right_axis : int
-        Where the component axis stands in each. A component that is zero in one becomes zero in both.
+    left : ndarray
+        A writable floating-point factor.
+    left_axis : int
+        Where its component axis stands.
+    right : ndarray
+        The factor it is contracted with over the components.
+    right_axis : int
+        Where its component axis stands. A component that is zero in one factor becomes zero in both.
 
     Examples
     --------
@@ -55,7 +59,8 @@ def unit_scale(array: Array) -> float:
 
 def _norms(factor: Array, axis: int) -> Array:
     axes = list(range(factor.ndim))
-    return np.sqrt(np.einsum(factor, axes, factor, axes, [axis % factor.ndim]))
+    squares: Array = np.einsum(factor, axes, factor, axes, [axis % factor.ndim])
+    return np.sqrt(squares)
 
 
 def _along(values: Array, ndim: int, axis: int) -> Array:

@@ -142,5 +142,5 @@ def singular_values(matrices: Array) -> Array:
     """
     a = np.asarray(matrices, np.float64)
     gram = a @ np.swapaxes(a, -1, -2) if a.shape[-2] <= a.shape[-1] else np.swapaxes(a, -1, -2) @ a
-    return np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[..., ::-1], 0))
-
+    values: Array = np.linalg.eigvalsh(gram)[..., ::-1]
+    return np.sqrt(np.maximum(values, 0))

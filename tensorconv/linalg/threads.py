@@ -34,7 +34,7 @@ def one_blas_thread() -> Iterator[None]:
     None
         Nothing; the limit holds inside the block.
     """
-    global _inside, _limit  # noqa: PLW0603 - BLAS' own setting is global, so is the count of those who rely on it
+    global _inside, _limit
     with _lock:
         if _inside == 0:
             _limit = _controller().limit(limits=1, user_api="blas")

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from tensorconv.arrays import Array, named_dtype
-from tensorconv.layers import ConvLayer, ConvSequence
+from tensorconv.layers import ConvLayer
+from tensorconv.sequences import ConvSequence
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 

@@ -23,6 +23,7 @@ import tensorconv as tc
 from tensorconv.errors import FormatError, KernelError, KernelTypeError, ModelError, TensorconvError
 from tensorconv.export.files import save
 from tensorconv.models import read_file
+from tensorconv.sequences import as_sequence
 
 RNG_SEED = 5
 
@@ -34,9 +35,9 @@ def _agrees_with_onnx_runtime(model: onnx.ModelProto, path: Path, x: np.ndarray)
     wanted = run(model, x)
     assert found.input_size == x.shape[2:]
     assert layer.output_size(x.shape[2:]) == wanted.shape[2:]
-    got = reference_sequence(x, layer.sequence)
+    got = reference_sequence(x, as_sequence(layer))
     units = (np.finfo(np.float32).eps / 2, np.finfo(np.float64).eps / 2)  # ONNX Runtime's, the reference's
-    assert np.all(np.abs(got - wanted) <= reference_bound(x, layer.sequence, units))
+    assert np.all(np.abs(got - wanted) <= reference_bound(x, as_sequence(layer), units))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,151 @@
+"""Factorization: the factors of a layer, how far off they are, and the sequence that they make."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tensorconv.arrays import Array
+from tensorconv.errors import UnsupportedExportError
+from tensorconv.factorizations.scheme import Rank, Scheme
+from tensorconv.layers import ConvLayer
+from tensorconv.sequences import ConvSequence
+
+CHUNK = 2**17  # kernel entries reconstructed at a time
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Factorization:
+    """A layer written as factors: what they are, how far off, and the sequence of convolutions they make.
+
+    Parameters
+    ----------
+    method : str
+        Name of the method.
+    layer : ConvLayer
+        The original.
+    rank : int or tuple of int
+        Ranks per group, as the method counts them.
+    factors : mapping of str to ndarray
+        Read-only factors in the layer's data type, groups first; their names and shapes are the method's.
+    relative_error : float
+        True relative Frobenius error of :attr:`kernel`; 0.0 for a zero kernel.
+    scheme : Scheme
+        What the factors mean.
+    response_error : float or None
+        Relative error of the responses, where statistics of the data were given.
+    tried : tuple of Trial
+        What :func:`tensorconv.factorize` compared.
+    """
+
+    method: str
+    layer: ConvLayer
+    rank: int | Rank
+    factors: Mapping[str, Array]
+    relative_error: float
+    scheme: Scheme
+    response_error: float | None = None
+    tried: tuple[Any, ...] = field(default=())
+
+    @cached_property
+    def kernel(self) -> Array:
+        """The kernel (O, I, K1..KN) that the factors mean, computed in float64, in the layer's data type."""
+        kernel = np.empty(self.scheme.block_shape, self.layer.dtype)
+        for rows, block in _reconstructed(self.scheme, self.factors):
+            kernel[:, rows] = block
+        kernel = kernel.reshape(self.layer.kernel.shape)
+        kernel.flags.writeable = False
+        return kernel
+
+    @cached_property
+    def sequence(self) -> ConvSequence:
+        """The convolutions that the factors make, the layer's bias on the last."""
+        ranks_ = self.rank if isinstance(self.rank, tuple) else (self.rank,)
+        chain = self.scheme.chain(ranks_)
+        layers = []
+        for i, ((shape, geometry), kernel) in enumerate(
+            zip(chain, self.scheme.kernels(dict(self.factors)), strict=True)
+        ):
+            bias = self.layer.bias if i == len(chain) - 1 else None
+            name = f"{self.layer.name}.{i}" if self.layer.name else ""
+            layers.append(ConvLayer(kernel.reshape(shape), geometry, bias, name))
+        return ConvSequence(tuple(layers))
+
+    @property
+    def n_parameters(self) -> int:
+        """Stored entries of the sequence."""
+        return self.sequence.n_parameters
+
+    def to_tensorly(self, group: int = 0) -> Any:
+        """Return the decomposition of one group's kernel (O/G, I, K1..KN) as TensorLy holds it.
+
+        Parameters
+        ----------
+        group : int
+            The group.
+
+        Returns
+        -------
+        tensorly.cp_tensor.CPTensor or tensorly.tucker_tensor.TuckerTensor
+            For the methods "cp" and "tucker".
+
+        Raises
+        ------
+        UnsupportedExportError
+            If TensorLy has no such decomposition.
+        """
+        convert = getattr(self.scheme, "to_tensorly", None)
+        if convert is None:
+            raise UnsupportedExportError(
+                f"TensorLy has no decomposition for method {self.method!r}; use f.factors, or method 'cp' or 'tucker'"
+            )
+        return convert(self.factors, group)
+
+    def __str__(self) -> str:
+        head = f"{self.method}, rank {self.rank}, relative error {self.relative_error:.3g}"
+        share = (
+            f"{self.n_parameters / self.layer.n_parameters:.1%} of the layer's {self.layer.n_parameters:,} parameters"
+        )
+        return f"{head}, {share}\n{self.sequence}"
+
+    def __repr__(self) -> str:
+        return f"<Factorization by {self.method}, rank {self.rank}, relative error {self.relative_error:.3g}>"
+
+
+def relative_error(scheme: Scheme, factors: Mapping[str, Array]) -> float:
+    """Return the true relative Frobenius error of stored factors, never an estimate.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        What the factors mean.
+    factors : mapping of str to ndarray
+        The factors as stored.
+
+    Returns
+    -------
+    float
+        ``||W - kernel|| / ||W||`` with the kernel rounded to the layer's type; 0.0 if both are zero, inf if only W is.
+    """
+    kernel = scheme.layer.kernel.reshape(scheme.block_shape)
+    scale = float(np.abs(kernel).max()) or 1.0
+    lost = norm = 0.0
+    for rows, block in _reconstructed(scheme, factors):
+        exact = kernel[:, rows].astype(np.float64)
+        lost += float(np.sum(((block.astype(kernel.dtype) - exact) / scale) ** 2))
+        norm += float(np.sum((exact / scale) ** 2))
+    return math.sqrt(lost / norm) if norm else (math.inf if lost else 0.0)
+
+
+def _reconstructed(scheme: Scheme, factors: Mapping[str, Array]) -> Iterator[tuple[slice, Array]]:
+    """Yield (rows, float64 block) over the out-channels, a bounded number of entries at a time."""
+    n_rows = scheme.block_shape[1]
+    step = max(1, CHUNK // (math.prod(scheme.block_shape) // n_rows))
+    for start in range(0, n_rows, step):
+        rows = slice(start, min(start + step, n_rows))
+        yield rows, scheme.reconstruct(dict(factors), rows)

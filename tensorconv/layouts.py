@@ -1,0 +1,106 @@
+"""Kernel layouts: the frameworks' orders of out-channels O, in-channels I and spatial axes *, to ours and back."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tensorconv.arrays import Array
+from tensorconv.errors import GeometryError, KernelError
+from tensorconv.geometry import ConvGeometry
+
+
+def swap_channels(kernel: Array, groups: int) -> Array:
+    """Swap O and I within each group: (O, I/G, K..) to (I, O/G, K..), and back.
+
+    Parameters
+    ----------
+    kernel : ndarray, shape (O, I/G, K1..KN)
+        The kernel.
+    groups : int
+        Number of groups G.
+
+    Returns
+    -------
+    ndarray, shape (I, O/G, K1..KN)
+        The kernel of the adjoint map; also PyTorch's and ONNX's layout of a transposed convolution.
+    """
+    total, per_group, *size = kernel.shape
+    blocks = kernel.reshape(groups, total // groups, per_group, *size)
+    return np.swapaxes(blocks, 1, 2).reshape(groups * per_group, total // groups, *size)
+
+
+def _layout_axes(ndim: int, layout: str) -> list[int]:
+    """Return where O, I and the spatial axes stand in an array of this layout."""
+    if not isinstance(layout, str) or sorted(layout) != ["*", "I", "O"]:
+        raise KernelError(f'layout must hold O, I and * once each, as "OI*" or "*IO", got {layout!r}')
+    at = layout.index("*")
+    axes = {"*": list(range(at, at + ndim - 2))}
+    for letter in "OI":
+        position = layout.index(letter)
+        axes[letter] = [position if position < at else position + ndim - 3]
+    return axes["O"] + axes["I"] + axes["*"]
+
+
+def from_layout(array: Array, layout: str, geometry: ConvGeometry) -> Array:
+    """Return a kernel (O, I, K1..KN) from an array whose axes stand in another order.
+
+    Parameters
+    ----------
+    array : ndarray
+        The kernel in a framework's layout.
+    layout : str
+        Order of O, I and *, as in :meth:`ConvLayer.of`.
+    geometry : ConvGeometry
+        Its groups and ``transposed`` decide which channel axis holds all groups.
+
+    Returns
+    -------
+    ndarray, shape (O, I, K1..KN)
+        The kernel, I per group.
+
+    Raises
+    ------
+    KernelError
+        If the layout is not an order of O, I and *.
+    GeometryError
+        If the groups do not divide the channels.
+    """
+    kernel = np.transpose(array, _layout_axes(array.ndim, layout))
+    if not _splits_out_channels(layout, geometry):
+        return kernel
+    if kernel.shape[1] % geometry.groups:
+        raise GeometryError(f"groups must divide the {kernel.shape[1]} in-channels, got groups={geometry.groups}")
+    return swap_channels(np.swapaxes(kernel, 0, 1), geometry.groups)
+
+
+def to_layout(kernel: Array, layout: str, geometry: ConvGeometry) -> Array:
+    """Return a kernel with its axes in a framework's order, the inverse of :func:`from_layout`.
+
+    Parameters
+    ----------
+    kernel : ndarray, shape (O, I, K1..KN)
+        The kernel, I per group.
+    layout : str
+        Order of O, I and *, as in :meth:`ConvLayer.of`.
+    geometry : ConvGeometry
+        Its groups and ``transposed`` decide which channel axis holds all groups.
+
+    Returns
+    -------
+    ndarray
+        A C-contiguous array.
+
+    Raises
+    ------
+    KernelError
+        If the layout is not an order of O, I and *.
+    """
+    axes = _layout_axes(kernel.ndim, layout)
+    if _splits_out_channels(layout, geometry):
+        kernel = np.swapaxes(swap_channels(kernel, geometry.groups), 0, 1)
+    return np.ascontiguousarray(np.transpose(kernel, np.argsort(axes)))
+
+
+def _splits_out_channels(layout: str, geometry: ConvGeometry) -> bool:
+    """Whether an array of this layout holds (I, O/G), as PyTorch's grouped transposed kernels do."""
+    return geometry.transposed and geometry.groups > 1 and layout.index("I") < layout.index("O")
