@@ -20,15 +20,14 @@ if TYPE_CHECKING:
     from tensorconv.factorizations.svd import svd
     from tensorconv.factorizations.tucker import tucker
     from tensorconv.geometry import ConvGeometry
-    from tensorconv.layers import ConvLayer
+    from tensorconv.layers import ConvLayer, ConvSequence
     from tensorconv.models import read_layers
-    from tensorconv.sequences import ConvSequence
     from tensorconv.verification import Report, verify
 
 _HOMES = {
     "ConvGeometry": "geometry",
     "ConvLayer": "layers",
-    "ConvSequence": "sequences",
+    "ConvSequence": "layers",
     "Factorization": "factorizations",
     "Report": "verification",
     "compose": "convolution",

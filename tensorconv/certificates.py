@@ -13,9 +13,8 @@ import scipy.linalg
 from tensorconv.arrays import Array, as_float_array, smallest_normal, unit_roundoff
 from tensorconv.convolution import convolve
 from tensorconv.errors import GeometryError, KernelError
-from tensorconv.layers import ConvLayer
+from tensorconv.layers import ConvLayer, as_sequence
 from tensorconv.linalg import one_blas_thread
-from tensorconv.sequences import as_sequence
 
 U64 = 2.0**-53
 SMALL = 16  # matrices up to this size have their eigenvalues computed as a stack

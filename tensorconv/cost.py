@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from tensorconv.errors import GeometryError
 from tensorconv.geometry import ConvGeometry
-from tensorconv.integers import PerAxis
+from tensorconv.integers import PerAxis, integers
 
 Shape = tuple[int, ...]
 Chain = Sequence[tuple[Shape, ConvGeometry]]
@@ -30,7 +30,7 @@ def chain_output_size(chain: Chain, input_size: PerAxis) -> Shape:
     tuple of int
         Spatial size of the output.
     """
-    size = chain[0][1].spatial_size(input_size)
+    size = chain[0][1].spatial_size(input_size) if chain else integers("input_size", input_size, at_least=1)
     for shape, geometry in chain:
         size = geometry.output_size(size, shape[2:])
     return size
@@ -72,7 +72,7 @@ def chain_cost(
     if of == "parameters":
         return Fraction(n_parameters)
     total = Fraction(0)
-    size = None if input_size is None else chain[0][1].spatial_size(input_size)
+    size = None if input_size is None or not chain else chain[0][1].spatial_size(input_size)
     positions = Fraction(1) if size is None else Fraction(math.prod(size))
     for shape, geometry in chain:
         before = positions

@@ -86,7 +86,7 @@ def integers(name: str, values: Any, at_least: int) -> tuple[int, ...]:
     GeometryError
         If it is no iterable of integers, or one is too small.
     """
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    if not _is_listing(values):
         raise GeometryError(f"{name} must be a tuple of integers, one per spatial axis, got {values!r}")
     return tuple(integer(name, value, at_least) for value in values)
 
@@ -142,17 +142,22 @@ def pairs_per_axis(ndim: int, padding: Any) -> tuple[tuple[int, int], ...]:
         If there are too many or too few entries, or one is no integer or pair of integers.
     """
     rule = f"padding must be one integer or one (low, high) pair per spatial axis, {ndim} here, got {padding!r}"
-    if isinstance(padding, str) or not isinstance(padding, Iterable):
+    if not _is_listing(padding):
         raise GeometryError(rule)
     entries = [(entry, entry) if is_integer(entry) else entry for entry in padding]
     if len(entries) != ndim:
         raise GeometryError(rule)
     pairs = []
     for entry in entries:
-        if isinstance(entry, str) or not isinstance(entry, Iterable):
+        if not _is_listing(entry):
             raise GeometryError(rule)
         sides = tuple(integer("padding", side) for side in entry)
         if len(sides) != 2:
             raise GeometryError(rule)
         pairs.append((sides[0], sides[1]))
     return tuple(pairs)
+
+
+def _is_listing(value: Any) -> bool:
+    """Whether a value holds several entries; an array without axes, such as a float of numpy, does not."""
+    return isinstance(value, Iterable) and not isinstance(value, str) and getattr(value, "ndim", 1) > 0

@@ -13,8 +13,7 @@ from tensorconv.arrays import Array, as_float_array, smallest_normal, unit_round
 from tensorconv.certificates import U64, gamma, n_roundings, operator_norm_bound, rounding_bound
 from tensorconv.convolution import comparable, compose_parts, convolve
 from tensorconv.errors import GeometryError
-from tensorconv.layers import ConvLayer, as_layer
-from tensorconv.sequences import ConvSequence, as_sequence
+from tensorconv.layers import ConvLayer, ConvSequence, as_layer, as_sequence
 from tensorconv.text import aligned_table
 
 FACTORIZATION_SLACK = 64  # float64 roundings of a backward-stable factorization, relative to the kernel's norm

@@ -9,7 +9,7 @@ import numpy as np
 
 from tensorconv.arrays import Array
 from tensorconv.geometry import ConvGeometry
-from tensorconv.sequences import ConvSequence
+from tensorconv.layers import ConvSequence
 
 
 def reference_convolution(x: Array, kernel: Array, geometry: ConvGeometry, bias: Array | None = None) -> Array:

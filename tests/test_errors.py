@@ -12,9 +12,7 @@ import pytest
 from tensorconv import errors
 from tensorconv.errors import GeometryError, KernelError, KernelTypeError, TensorconvError
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer, as_layer
-from tensorconv.layouts import from_layout, to_layout
-from tensorconv.sequences import ConvSequence, as_sequence
+from tensorconv.layers import ConvLayer, ConvSequence, as_layer, as_sequence, from_layout, to_layout
 
 FAMILY = {
     "GeometryError": ValueError,
@@ -62,7 +60,7 @@ def test_the_family_is_complete() -> None:
         ({"groups": (1, 2)}, "groups must be an integer, got (1, 2)"),
         (
             {"padding": "same"},
-            "padding must be integers, got 'same'; resolve it first: ConvGeometry.same(kernel_size, ...).padding",
+            "padding must be integers, got 'same'; resolve it first by ConvGeometry.same(kernel_size, ...)",
         ),
         ({"padding": (1, "same")}, f"{PAIRS} (1, 'same')"),
         ({"padding": 0.5}, f"{PAIRS} 0.5"),
@@ -74,7 +72,7 @@ def test_the_family_is_complete() -> None:
         ({"padding": (0, (1, False))}, "padding must be an integer, got False"),
         (
             {"output_padding": 1},
-            "output_padding=1 belongs to transposed convolutions only; set transposed=True or drop it",
+            "output_padding=1 is for transposed convolutions only; set transposed=True or drop it",
         ),
         ({"output_padding": -1, "transposed": True}, "output_padding must be at least 0, got -1"),
         ({"output_padding": (1,), "transposed": True}, f"output_padding {PER_AXIS} (1,)"),
@@ -166,12 +164,12 @@ BIAS = "bias must have shape (4,), one entry per out-channel, got"
         (
             lambda: ConvLayer(ONES, {"stride": 1}),  # type: ignore[arg-type]
             GeometryError,
-            "geometry must be a ConvGeometry, got {'stride': 1}; make it by ConvGeometry.of(...)",
+            "geometry must be a ConvGeometry, got {'stride': 1}; use ConvGeometry.of(...)",
         ),
         (
             lambda: ConvLayer(ONES, ConvGeometry.of(2)),
             GeometryError,
-            "geometry has 2 spatial axes, the kernel of shape (4, 2, 3) has 1",
+            "geometry has 2 spatial axes, but the kernel of shape (4, 2, 3) has 1; give one entry per spatial axis",
         ),
         (
             lambda: ConvLayer.of(ONES, groups=3),

@@ -22,10 +22,10 @@ from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import (
     ConvLayer,
     ConvSequence,
-    aligned_table,
     as_layer,
     as_sequence,
 )
+from tensorconv.text import aligned_table
 
 
 def small_integers(*shape: int, seed: int = 0) -> Array:

@@ -15,8 +15,7 @@ from test_layers import executed, small_integers
 
 from tensorconv.arrays import Array
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer
-from tensorconv.layouts import from_layout, swap_channels, to_layout
+from tensorconv.layers import ConvLayer, from_layout, swap_channels, to_layout
 
 LAYOUTS = ["OI*", "IO*", "O*I", "I*O", "*OI", "*IO"]
 CONVOLUTIONS: dict[tuple[int, bool], Any] = {

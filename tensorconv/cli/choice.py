@@ -9,8 +9,7 @@ from typing import Any
 
 from tensorconv.cli.options import per_axis, sides
 from tensorconv.errors import ModelError
-from tensorconv.layers import ConvLayer
-from tensorconv.layouts import to_layout
+from tensorconv.layers import ConvLayer, to_layout
 from tensorconv.models import FoundLayer, Reading, read_file
 
 _LISTED = 20

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tensorconv.layers import ConvLayer
-from tensorconv.sequences import ConvSequence
+from tensorconv.layers import ConvLayer, ConvSequence
 
 
 def describe_layer(layer: ConvLayer) -> dict[str, Any]:

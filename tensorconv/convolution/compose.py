@@ -13,8 +13,7 @@ import numpy as np
 from tensorconv.arrays import Array
 from tensorconv.errors import GeometryError
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer
-from tensorconv.sequences import as_sequence
+from tensorconv.layers import ConvLayer, as_sequence
 
 Part = tuple[Array, ConvGeometry]
 
@@ -43,9 +42,10 @@ def compose(sequence: Any) -> ConvLayer:
 
     Examples
     --------
-    >>> rows = ConvLayer.of(np.ones((1, 1, 3, 1)), padding=((1, 1), (0, 0)))
-    >>> columns = ConvLayer.of(np.ones((1, 1, 1, 3)), padding=((0, 0), (1, 1)))
-    >>> print(compose(ConvSequence([rows, columns])))
+    >>> import tensorconv as tc
+    >>> rows = tc.ConvLayer.of(np.ones((1, 1, 3, 1)), padding=(1, 0))
+    >>> columns = tc.ConvLayer.of(np.ones((1, 1, 1, 3)), padding=(0, 1))
+    >>> print(tc.compose(tc.ConvSequence([rows, columns])))
     1 -> 1, kernel 3x3, stride 1, padding 1
     """
     steps = as_sequence(sequence)

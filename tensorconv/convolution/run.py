@@ -16,8 +16,7 @@ from tensorconv.arrays import Array, as_float_array
 from tensorconv.convolution import loops
 from tensorconv.convolution.tables import OffsetTables, offset_tables
 from tensorconv.errors import GeometryError, KernelError, KernelTypeError
-from tensorconv.layers import ConvLayer
-from tensorconv.sequences import as_sequence
+from tensorconv.layers import ConvLayer, as_sequence
 
 TILE_BYTES = 2**18  # the panel of one tile stays in a core's second-level cache
 SMALL_WORK = 2**20  # below this many multiply-accumulates a thread costs more than it saves
@@ -168,8 +167,9 @@ def prepare(sequence: Any, input_size: Sequence[int], dtype: Any = "float64") ->
 
     Examples
     --------
-    >>> blur = ConvLayer(np.full((1, 1, 3), 1 / 3), ConvGeometry.of(1, padding=1))
-    >>> prepare(blur, [4])(np.array([[[3.0, 0.0, 3.0, 6.0]]]))
+    >>> import tensorconv as tc
+    >>> blur = tc.ConvLayer.of(np.full((1, 1, 3), 1 / 3), padding=1)
+    >>> tc.prepare(blur, [4])(np.array([[[3.0, 0.0, 3.0, 6.0]]]))
     array([[[1., 2., 3., 3.]]])
     """
     kind = np.dtype(dtype)
@@ -214,8 +214,9 @@ def convolve(x: Any, sequence: Any) -> Array:
 
     Examples
     --------
-    >>> edge = ConvLayer(np.array([[[-1.0, 1.0]]]), ConvGeometry.of(1))
-    >>> convolve(np.array([[[0.0, 0.0, 2.0, 2.0]]]), edge)
+    >>> import tensorconv as tc
+    >>> edge = tc.ConvLayer.of(np.array([[[-1.0, 1.0]]]))
+    >>> tc.convolve(np.array([[[0.0, 0.0, 2.0, 2.0]]]), edge)
     array([[[0., 2., 0.]]])
     """
     steps = as_sequence(sequence)

@@ -9,7 +9,7 @@ import onnx
 
 from tensorconv.errors import ModelError
 from tensorconv.export.onnx import nodes
-from tensorconv.sequences import ConvSequence
+from tensorconv.layers import ConvSequence
 
 
 def splice(model: onnx.ModelProto, sequences: Mapping[str, ConvSequence]) -> onnx.ModelProto:

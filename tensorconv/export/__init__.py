@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from tensorconv.errors import MissingFrameworkError, UnsupportedExportError
-from tensorconv.sequences import ConvSequence, as_sequence
+from tensorconv.layers import ConvSequence, as_sequence
 
 __all__ = ["dump", "load"]
 

@@ -11,9 +11,7 @@ import numpy as np
 from tensorconv.arrays import FLOATS, Array
 from tensorconv.errors import FormatError, GeometryError, KernelError, KernelTypeError
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer
-from tensorconv.layouts import from_layout, to_layout
-from tensorconv.sequences import ConvSequence
+from tensorconv.layers import ConvLayer, ConvSequence, from_layout, to_layout
 
 FORMAT = "tensorconv"
 VERSION = 1

@@ -9,7 +9,7 @@ from typing import Any
 
 from tensorconv import export
 from tensorconv.errors import FormatError
-from tensorconv.sequences import ConvSequence
+from tensorconv.layers import ConvSequence
 
 _TARGETS = {".npz": "npz", ".safetensors": "safetensors", ".onnx": "onnx"}
 

@@ -14,7 +14,7 @@ from tensorconv.arrays import Array, named_dtype
 from tensorconv.errors import FormatError
 from tensorconv.export.description import describe, parse
 from tensorconv.export.source import Source, opened, size_of
-from tensorconv.sequences import ConvSequence, as_sequence
+from tensorconv.layers import ConvSequence, as_sequence
 
 _MEMBER = re.compile(r"(sequence|[0-9]{1,9}\.(?:kernel|bias))\.npy")
 _MAGIC = b"\x93NUMPY\x01\x00"

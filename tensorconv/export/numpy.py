@@ -10,7 +10,7 @@ import numpy as np
 from tensorconv.arrays import Array
 from tensorconv.errors import FormatError
 from tensorconv.export.description import describe, parse
-from tensorconv.sequences import ConvSequence, as_sequence
+from tensorconv.layers import ConvSequence, as_sequence
 
 
 def dump(sequence: Any, layout: str = "OI*") -> dict[str, Array]:

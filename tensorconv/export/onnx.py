@@ -13,9 +13,7 @@ from tensorconv.errors import UnsupportedExportError
 from tensorconv.export.onnx_reader import load
 from tensorconv.export.padding import Pairs, Split, split_padding
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer
-from tensorconv.layouts import to_layout
-from tensorconv.sequences import ConvSequence, as_sequence
+from tensorconv.layers import ConvLayer, ConvSequence, as_sequence, to_layout
 
 __all__ = ["dump", "load", "nodes"]
 

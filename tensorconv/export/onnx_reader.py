@@ -13,8 +13,7 @@ from tensorconv.arrays import Array, named_dtype
 from tensorconv.errors import FormatError, GeometryError, KernelError, KernelTypeError, UnsupportedExportError
 from tensorconv.export.padding import Pairs, Step, merge_padding
 from tensorconv.export.source import Source, opened
-from tensorconv.layers import ConvLayer
-from tensorconv.sequences import ConvSequence
+from tensorconv.layers import ConvLayer, ConvSequence
 
 _DTYPES: dict[int, str] = {
     TensorProto.FLOAT16: "float16",

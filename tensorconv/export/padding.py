@@ -14,8 +14,7 @@ import numpy as np
 from tensorconv.arrays import Array
 from tensorconv.errors import UnsupportedExportError
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer
-from tensorconv.sequences import ConvSequence
+from tensorconv.layers import ConvLayer, ConvSequence
 
 Pairs = tuple[tuple[int, int], ...]
 Step = ConvLayer | Pairs | Array

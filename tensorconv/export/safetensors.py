@@ -13,7 +13,7 @@ from tensorconv.arrays import Array, named_dtype
 from tensorconv.errors import FormatError
 from tensorconv.export.description import FORMAT, describe, parse, parse_json
 from tensorconv.export.source import Source, opened, size_of
-from tensorconv.sequences import ConvSequence, as_sequence
+from tensorconv.layers import ConvSequence, as_sequence
 
 _DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 _LENGTH_BYTES = 8

@@ -13,9 +13,7 @@ from tensorconv.arrays import Array
 from tensorconv.errors import UnsupportedExportError
 from tensorconv.export.padding import Pairs, Split, Step, merge_padding, split_padding
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer
-from tensorconv.layouts import to_layout
-from tensorconv.sequences import ConvSequence, as_sequence
+from tensorconv.layers import ConvLayer, ConvSequence, as_sequence, to_layout
 
 _MAX_NDIM = 3
 _CONVOLUTIONS = {getattr(torch.nn, f"Conv{n}d"): n for n in (1, 2, 3)}

@@ -13,8 +13,7 @@ import numpy as np
 from tensorconv.arrays import Array
 from tensorconv.errors import UnsupportedExportError
 from tensorconv.factorizations.scheme import Rank, Scheme
-from tensorconv.layers import ConvLayer
-from tensorconv.sequences import ConvSequence
+from tensorconv.layers import ConvLayer, ConvSequence
 
 CHUNK = 2**17  # kernel entries reconstructed at a time
 

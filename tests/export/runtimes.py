@@ -8,7 +8,7 @@ from onnx import ModelProto
 from oracles import reference_bound, reference_sequence
 
 from tensorconv.arrays import Array
-from tensorconv.sequences import ConvSequence
+from tensorconv.layers import ConvSequence
 
 FLOAT32, FLOAT64 = 2.0**-24, 2.0**-53
 

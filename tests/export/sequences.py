@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from tensorconv.arrays import Array, named_dtype
-from tensorconv.layers import ConvLayer
-from tensorconv.sequences import ConvSequence
+from tensorconv.layers import ConvLayer, ConvSequence
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 

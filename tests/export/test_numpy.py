@@ -94,7 +94,7 @@ BROKEN_TEXTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "stride of other length": (replaced(stride=[1]), "padding must be one integer or one"),
     "other number of axes": (
         replaced(stride=[1], padding=[[0, 0]], dilation=[1]),
-        "geometry has 1 spatial axes, the kernel of shape",
+        "geometry has 1 spatial axes, but the kernel of shape",
     ),
     "padding without pairs": (replaced(padding=[0, 0]), "padding must be .low, high. pairs"),
     "padding of triples": (replaced(padding=[[0, 0, 0], [0, 0]]), "padding must be one integer or one"),

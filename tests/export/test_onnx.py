@@ -16,8 +16,7 @@ from oracles import reference_bound, reference_sequence
 from tensorconv.errors import UnsupportedExportError
 from tensorconv.export import dump, load
 from tensorconv.export.onnx import nodes
-from tensorconv.layers import ConvLayer
-from tensorconv.sequences import ConvSequence
+from tensorconv.layers import ConvLayer, ConvSequence
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -14,7 +14,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from tensorconv.arrays import Array
 from tensorconv.errors import FormatError, UnsupportedExportError
 from tensorconv.export import dump, load
-from tensorconv.sequences import ConvSequence
+from tensorconv.layers import ConvSequence
 
 
 def model_of(node_list: Sequence[NodeProto], **tensors: Array | TensorProto) -> ModelProto:

@@ -17,8 +17,7 @@ from tensorconv.arrays import Array
 from tensorconv.errors import FormatError
 from tensorconv.export import dump, load
 from tensorconv.export import safetensors as exporter
-from tensorconv.layers import ConvLayer
-from tensorconv.sequences import ConvSequence
+from tensorconv.layers import ConvLayer, ConvSequence
 
 SEQUENCE = layer("grouped", 2, "float32", name="conv1").sequence
 

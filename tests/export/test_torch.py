@@ -13,8 +13,7 @@ from oracles import reference_bound, reference_sequence
 from tensorconv.errors import KernelError, UnsupportedExportError
 from tensorconv.export import dump, load
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer
-from tensorconv.sequences import ConvSequence
+from tensorconv.layers import ConvLayer, ConvSequence
 
 FLOAT64 = 2.0**-53
 NAMES = {

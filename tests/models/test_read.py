@@ -22,8 +22,8 @@ from safetensors.numpy import save_file
 import tensorconv as tc
 from tensorconv.errors import FormatError, KernelError, KernelTypeError, ModelError, TensorconvError
 from tensorconv.export.files import save
+from tensorconv.layers import as_sequence
 from tensorconv.models import read_file
-from tensorconv.sequences import as_sequence
 
 RNG_SEED = 5
 

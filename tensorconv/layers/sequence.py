@@ -12,7 +12,7 @@ from tensorconv import cost
 from tensorconv.arrays import Array
 from tensorconv.errors import GeometryError, KernelError, KernelTypeError
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer
+from tensorconv.layers.layer import ConvLayer
 from tensorconv.text import aligned_table
 
 
@@ -186,8 +186,6 @@ def as_sequence(value: Any) -> ConvSequence:
     KernelTypeError
         If it is none of these.
     """
-    if isinstance(value, ConvLayer):
-        return ConvSequence((value,))
     sequence = getattr(value, "sequence", None)
     if not isinstance(sequence, ConvSequence):
         raise KernelTypeError(

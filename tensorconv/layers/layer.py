@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,10 @@ from tensorconv.arrays import Array, as_float_array, frozen_copy
 from tensorconv.errors import GeometryError, KernelError
 from tensorconv.geometry import ConvGeometry
 from tensorconv.integers import Padding, PerAxis
-from tensorconv.layouts import from_layout, swap_channels
+from tensorconv.layers.layouts import from_layout, swap_channels
+
+if TYPE_CHECKING:
+    from tensorconv.layers.sequence import ConvSequence
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -184,6 +187,13 @@ class ConvLayer:
     def n_parameters(self) -> int:
         """Stored entries of kernel and bias."""
         return int(self.kernel.size) + (0 if self.bias is None else int(self.bias.size))
+
+    @property
+    def sequence(self) -> ConvSequence:
+        """The sequence of this one layer."""
+        from tensorconv.layers.sequence import ConvSequence  # a sequence holds layers: the two know each other
+
+        return ConvSequence((self,))
 
     @property
     def chain(self) -> list[tuple[tuple[int, ...], ConvGeometry]]:

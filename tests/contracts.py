@@ -1,0 +1,410 @@
+"""The laws of every factorization, as checks of a layer and a result that raise AssertionError where a law is broken."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from oracles import reference_bound, reference_convolution, reference_sequence
+
+import tensorconv as tc
+from tensorconv.arrays import Array
+from tensorconv.errors import GeometryError, RankError
+from tensorconv.factorizations import Factorization, registered
+
+U64 = 2.0**-53
+UNIT = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": U64}
+SMALLEST_NORMAL = {"float16": 2.0**-14, "bfloat16": 2.0**-126, "float32": 2.0**-126, "float64": 2.0**-1022}
+
+
+def gamma(n: int, u: float) -> float:
+    """Return by what share n roundings of relative size u can change a sum of positive numbers."""
+    return n * u / (1 - n * u)
+
+
+# ---- what the documented factors of every method mean, groups first: (G, O/G, I, K1..KN)
+
+
+def svd_meaning(f: Factorization, factors: dict[str, Array]) -> Array:
+    del f
+    return np.sum(factors["second"][:, :, :, None] * factors["first"][:, None], axis=2)
+
+
+def depthwise_separable_meaning(f: Factorization, factors: dict[str, Array]) -> Array:
+    first = "goir,gir...->goi..." if f.scheme.order == "depthwise-first" else "gori,gor...->goi..."  # type: ignore[attr-defined]
+    return np.asarray(np.einsum(first, factors["pointwise"], factors["depthwise"]))
+
+
+def tucker_meaning(f: Factorization, factors: dict[str, Array]) -> Array:
+    core = factors["core"]
+    for axis in range(f.layer.geometry.ndim if "axis0" in factors else 0):
+        core = np.stack(
+            [np.moveaxis(np.tensordot(c, a, (2 + axis, 1)), -1, 2 + axis) for c, a in zip(core, factors[f"axis{axis}"])]
+        )
+    return np.asarray(np.einsum("goa,gab...,gbi->goi...", factors["out"], core, factors["in"]))
+
+
+def cp_meaning(f: Factorization, factors: dict[str, Array]) -> Array:
+    ndim = f.layer.geometry.ndim
+    taps = factors.get("spatial", np.ones((1, 1, *(1,) * ndim)))
+    for axis in range(ndim):
+        if f"axis{axis}" in factors:
+            factor = factors[f"axis{axis}"]
+            taps = taps * factor.reshape(*factor.shape[:2], *(-1 if a == axis else 1 for a in range(ndim)))
+    return np.asarray(np.einsum("gor,gri,gr...->goi...", factors["out"], factors["in"], taps))
+
+
+MEANINGS: dict[str, Callable[[Factorization, dict[str, Array]], Array]] = {
+    "svd": svd_meaning,
+    "depthwise_separable": depthwise_separable_meaning,
+    "tucker": tucker_meaning,
+    "cp": cp_meaning,
+}
+
+
+def meaning(f: Factorization, change: Callable[[Array], Array] = np.asarray) -> Array:
+    """Return the kernel that the stored factors mean, in float64, after a change of every factor."""
+    assert f.method in MEANINGS, f"write down in MEANINGS what the factors of {f.method} mean"
+    factors = {name: change(np.asarray(factor, np.float64)) for name, factor in f.factors.items()}
+    return MEANINGS[f.method](f, factors).reshape(f.layer.kernel.shape)
+
+
+def n_sums(f: Factorization) -> int:
+    """Return a bound on the roundings behind one entry: each contraction runs over one axis of a factor."""
+    return sum(sum(factor.shape) for factor in f.factors.values())
+
+
+def stored_magnitude(f: Factorization) -> Array:
+    """Return what the factors mean without signs, each entry raised by what its storage can hide.
+
+    An entry w is stored with an error of at most u |w|, or half of the smallest subnormal, which is u times the
+    smallest normal number.
+    """
+    tiny = SMALLEST_NORMAL[f.layer.dtype.name]
+    return meaning(f, lambda factor: np.abs(factor) + tiny)
+
+
+def reconstruction_bound(f: Factorization) -> Array:
+    """Return how far two computed kernels of the same stored factors can be apart: float64 sums, then storage."""
+    u = UNIT[f.layer.dtype.name]
+    return (2 * gamma(n_sums(f), U64) + gamma(2, u)) * stored_magnitude(f) + u * SMALLEST_NORMAL[f.layer.dtype.name]
+
+
+def composition_bound(f: Factorization) -> float:
+    """Return by what share composing the sequence can differ: kernels made of several factors are stored once more."""
+    n = sum(layer.kernel[0].size + 3 for layer in f.sequence)
+    return gamma(len(f.factors) + 3, UNIT[f.layer.dtype.name]) + 2 * gamma(n + n_sums(f), U64)
+
+
+# ---- law 1: the sequence is the kernel, under the layer's geometry and bias
+
+
+def check_composition(layer: tc.ConvLayer, f: Factorization) -> None:
+    """The sequence composes to f.kernel, with the layer's stride, padding, dilation, groups and bias."""
+    try:
+        composed = tc.compose(f.sequence)
+    except GeometryError as error:
+        raise AssertionError(f"the sequence is no single convolution: {error}") from error
+    assert composed.kernel.shape == layer.kernel.shape == f.kernel.shape
+    assert f.sequence.in_channels == layer.in_channels
+    is_pointwise = layer.geometry.is_pointwise and math.prod(layer.kernel_size) == 1  # the same map either way
+    assert composed.geometry == (replace(layer.geometry, transposed=False) if is_pointwise else layer.geometry)
+    check_bias(layer, f)
+    error = np.abs(composed.kernel.astype(np.float64) - f.kernel.astype(np.float64))
+    assert np.all(error <= composition_bound(f) * stored_magnitude(f) + SMALLEST_NORMAL[layer.dtype.name])
+
+
+def check_bias(layer: tc.ConvLayer, f: Factorization) -> None:
+    """The last layer has the layer's bias, bitwise, and no other has any."""
+    *inner, last = f.sequence.layers
+    assert all(step.bias is None for step in inner)
+    assert (last.bias is None) == (layer.bias is None)
+    if last.bias is not None and layer.bias is not None:
+        assert last.bias.dtype == layer.bias.dtype
+        assert last.bias.tobytes() == layer.bias.tobytes()
+
+
+def check_execution(layer: tc.ConvLayer, f: Factorization, input_size: tuple[int, ...]) -> None:
+    """Run step by step, by the tests' own convolution, the sequence gives what the layer gives with f.kernel."""
+    x = np.random.default_rng(5).standard_normal((2, layer.in_channels, *input_size))
+    expected = reference_convolution(x, f.kernel, layer.geometry, layer.bias)
+    actual = reference_sequence(x, f.sequence)
+    assert actual.shape == expected.shape
+    whole = tc.ConvLayer(f.kernel, layer.geometry, layer.bias)
+    magnitude = reference_convolution(np.abs(x), stored_magnitude(f), layer.geometry)
+    bound = reference_bound(x, f.sequence, [U64]) + reference_bound(x, tc.ConvSequence((whole,)), [U64])
+    # the two kernels differ by storage and sums, then both runs round in float64
+    assert np.all(np.abs(actual - expected) <= bound + composition_bound(f) * magnitude)
+
+
+# ---- law 2: the reported error is the true one
+
+
+def true_error(layer: tc.ConvLayer, kernel: Array) -> float:
+    """Return the relative Frobenius distance of a kernel from the layer's, in float64."""
+    exact = layer.kernel.astype(np.float64)
+    scale = float(np.abs(exact).max()) or 1.0  # keeps squares of 1e-30 and of 1e200 in range
+    lost = np.linalg.norm((kernel.astype(np.float64) - exact).ravel() / scale)
+    return float(lost / (np.linalg.norm(exact.ravel() / scale) or 1.0))
+
+
+def check_error(layer: tc.ConvLayer, f: Factorization) -> None:
+    """relative_error is the distance of f.kernel, and of the kernel that the documented factors mean."""
+    assert isinstance(f.relative_error, float)
+    recomputed = true_error(layer, f.kernel)
+    # the same differences, squared and summed in another order
+    assert abs(f.relative_error - recomputed) <= gamma(f.kernel.size + 8, U64) * recomputed
+    meant, bound = meaning(f), reconstruction_bound(f)
+    assert np.all(np.abs(meant - f.kernel.astype(np.float64)) <= bound)
+    norm = float(np.linalg.norm(layer.kernel.astype(np.float64).ravel()))
+    if norm:
+        slack = float(np.linalg.norm(bound.ravel())) / norm
+        assert abs(f.relative_error - true_error(layer, meant)) <= slack * (1 + gamma(f.kernel.size + 8, U64))
+
+
+# ---- law 3: full rank is exact, requests are met
+
+
+def check_exact(layer: tc.ConvLayer, f: Factorization) -> None:
+    """f.kernel is the layer's kernel to the rounding of factors and of a backward stable decomposition."""
+    u, exact = UNIT[layer.dtype.name], layer.kernel.astype(np.float64)
+    # each factor is stored once, and the kernel; orthonormal factors are orthonormal to n u64 of the norm
+    stored = gamma(len(f.factors) + 1, u) * stored_magnitude(f) + u * SMALLEST_NORMAL[layer.dtype.name]
+    bound = stored + 4 * gamma(n_sums(f), U64) * (np.linalg.norm(exact.ravel()) + stored_magnitude(f))
+    assert np.all(np.abs(f.kernel.astype(np.float64) - exact) <= bound)
+    check_verified(layer, f, exact=True)
+
+
+def check_verified(layer: tc.ConvLayer, f: Factorization, *, exact: bool | None = None) -> None:
+    """Verify finds the sequence consistent, and the same error, sizes and bias as this file does."""
+    report = tc.verify(layer, f)
+    assert report.consistent is True
+    assert exact is None or report.exact is exact
+    assert report.bias_error == 0
+    assert report.kernel_error is not None
+    norm = float(np.linalg.norm(layer.kernel.astype(np.float64).ravel()))
+    if norm:  # the composed kernel is not stored, f.kernel is
+        slack = composition_bound(f) * float(np.linalg.norm(stored_magnitude(f).ravel())) / norm
+        assert abs(report.kernel_error - f.relative_error) <= 2 * slack
+    sizes = [step.kernel.size + (0 if step.bias is None else step.bias.size) for step in f.sequence]
+    assert report.n_parameters == (layer.n_parameters, sum(sizes)) == (layer.n_parameters, f.n_parameters)
+
+
+def check_energy_falls(worse: Factorization, better: Factorization) -> None:
+    """The error does not grow from one rank to the next, up to what eigenvectors of a Gram matrix leave uncertain.
+
+    A projection onto r computed eigenvectors of an n x n Gram matrix captures all but 2 r n u of the energy, relative
+    to the kernel's, that the exact ones capture; storage moves the error by the reconstruction bound.
+    """
+    n = max(worse.layer.kernel.shape[:2]) * math.prod(worse.layer.kernel_size)
+    norm = float(np.linalg.norm(worse.layer.kernel.astype(np.float64).ravel())) or 1.0
+    stored = sum(float(np.linalg.norm(reconstruction_bound(f).ravel())) for f in (worse, better)) / norm
+    uncertain = 2 * n * n * U64
+    assert (better.relative_error - stored) ** 2 <= worse.relative_error**2 + uncertain or (
+        better.relative_error <= stored
+    )
+
+
+def check_smallest_rank(layer: tc.ConvLayer, method: str, options: dict[str, Any]) -> None:
+    """For methods of one rank that are exact: errors fall, and error=e finds the first rank that meets e."""
+    function = tc.methods()[method]
+    (most,) = registered()[method].scheme(layer, **options).maximum
+    results = [function(layer, rank, **options) for rank in range(1, most + 1)]
+    for worse, better in zip(results, results[1:], strict=False):
+        check_energy_falls(worse, better)
+    errors = [f.relative_error for f in results]
+    between = [math.sqrt(a * b) for a, b in zip(errors, errors[1:], strict=False)]
+    for error in {*errors, *between, 0.5, 1.0}:
+        if error < errors[-1]:
+            continue
+        found = function(layer, error=error, **options)
+        assert found.relative_error <= error
+        assert found.rank == next(rank for rank, e in enumerate(errors, 1) if e <= error)
+
+
+def check_meets_error(layer: tc.ConvLayer, method: str, options: dict[str, Any], error: float) -> Factorization:
+    """The result of error=e is within e, truly."""
+    f: Factorization = tc.methods()[method](layer, error=error, **options)
+    assert true_error(layer, f.kernel) <= error * (1 + gamma(f.kernel.size + 8, U64))
+    assert f.relative_error <= error
+    return f
+
+
+def cost(sequence: tc.ConvSequence, of: str, input_size: tuple[int, ...] | None) -> Fraction:
+    """Return what a sequence costs, counted layer by layer from kernels and positions."""
+    size, positions, total = input_size, Fraction(1), Fraction(0)
+    for layer in sequence:
+        before = positions if size is None else Fraction(math.prod(size))
+        if size is None:  # per input position, where borders do not count
+            share = Fraction(math.prod(layer.geometry.stride))
+            positions = before * share if layer.geometry.transposed else before / share
+        else:
+            size = layer.output_size(size)
+            positions = Fraction(math.prod(size))
+        if of == "parameters":
+            total += layer.n_parameters
+        elif of == "macs":
+            total += layer.kernel.size * (before if layer.geometry.transposed else positions)
+        else:
+            n_stored = 0 if size is None else layer.n_parameters
+            total += layer.dtype.itemsize * (layer.in_channels * before + layer.out_channels * positions + n_stored)
+    return total
+
+
+def check_budget(
+    layer: tc.ConvLayer,
+    method: str,
+    options: dict[str, Any],
+    budget: float,
+    *,
+    of: str = "macs",
+    input_size: tuple[int, ...] | None = None,
+) -> Factorization | None:
+    """The result costs at most its share, and a method of one rank could not have had one more; or it says so."""
+    function = tc.methods()[method]
+    scheme = registered()[method].scheme(layer, **options)
+    limit = Fraction(budget) * cost(tc.ConvSequence((layer,)), of, input_size)
+    try:
+        f: Factorization = function(layer, budget=budget, of=of, input_size=input_size, **options)
+    except RankError as error:
+        assert f"budget={budget:g} of {of} cannot be met by {method}: rank 1 already costs" in str(error)
+        least = function(layer, 1, **options)
+        assert cost(least.sequence, of, input_size) > limit
+        return None
+    assert cost(f.sequence, of, input_size) <= limit
+    if isinstance(f.rank, int) and f.rank < scheme.maximum[0]:
+        assert cost(function(layer, f.rank + 1, **options).sequence, of, input_size) > limit
+    return f
+
+
+# ---- law 4: groups are separate, transposed convolutions are adjoints
+
+
+def separate_groups(layer: tc.ConvLayer) -> list[tc.ConvLayer]:
+    """Return one layer per group, without bias."""
+    geometry = replace(layer.geometry, groups=1)
+    return [tc.ConvLayer(kernel, geometry) for kernel in np.split(layer.kernel, layer.geometry.groups)]
+
+
+def check_groups(layer: tc.ConvLayer, method: str, options: dict[str, Any], rank: Any) -> None:
+    """At equal rank every group is what its kernel alone gives, and the energies lost add up."""
+    f = tc.methods()[method](layer, rank, **options)
+    lost = 0.0
+    for group, one in enumerate(separate_groups(layer)):
+        alone = tc.methods()[method](one, rank, **options)
+        block = np.split(f.kernel, layer.geometry.groups)[group].astype(np.float64)
+        # The same float64 numbers up to a power of two; then every factor is stored once, on both sides, which is
+        # coarser than what they are uncertain by as long as neighbouring singular values differ by 1e-6 or more.
+        stored = 2 * gamma(len(f.factors) + 2, UNIT[layer.dtype.name]) * stored_magnitude(alone)
+        assert np.all(np.abs(block - alone.kernel.astype(np.float64)) <= stored)
+        lost += (alone.relative_error * float(np.linalg.norm(one.kernel.astype(np.float64).ravel()))) ** 2
+    norm = float(np.linalg.norm(layer.kernel.astype(np.float64).ravel()))
+    slack = 2 * gamma(len(f.factors) + 2, UNIT[layer.dtype.name]) * float(np.linalg.norm(stored_magnitude(f).ravel()))
+    assert abs(f.relative_error * norm - math.sqrt(lost)) <= 2 * slack
+
+
+def check_adjoint(layer: tc.ConvLayer, f: Factorization, input_size: tuple[int, ...]) -> None:
+    """<A x, u> = <x, A* u> for the sequence as it runs and the adjoint of what it composes to."""
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((1, layer.in_channels, *input_size))
+    steps = tc.ConvSequence(tuple(tc.ConvLayer(step.kernel, step.geometry) for step in f.sequence))
+    y = reference_sequence(x, steps)
+    u = rng.standard_normal(y.shape)
+    adjoint = tc.compose(steps).adjoint(input_size)
+    assert adjoint.geometry.transposed is not tc.compose(steps).geometry.transposed
+    back = reference_convolution(u, adjoint.kernel, adjoint.geometry)
+    assert back.shape == x.shape
+    # the largest the two can differ by: the kernels' distance and both runs' roundings, seen through |x| and |u|
+    magnitude = reference_convolution(np.abs(x), stored_magnitude(f), layer.geometry)
+    n = 2 * sum(step.kernel[0].size + 3 for step in steps) + layer.kernel[0].size + layer.kernel[:, 0].size + x.size
+    bound = (composition_bound(f) + gamma(n + y.size, U64)) * float(np.sum(magnitude * np.abs(u)))
+    assert abs(float(np.sum(y * u)) - float(np.sum(x * back))) <= bound
+
+
+# ---- laws 5 and 6: data types, read-only results, repeatability
+
+
+def check_types(layer: tc.ConvLayer, f: Factorization) -> None:
+    """Kernel, factors and sequence have the layer's data type and cannot be written to."""
+    arrays = [f.kernel, *f.factors.values(), *(step.kernel for step in f.sequence)]
+    for array in arrays:
+        assert array.dtype == layer.dtype
+        assert array.flags.c_contiguous
+        assert not array.flags.writeable
+        assert np.isfinite(array.astype(np.float64)).all()
+    assert f.sequence.dtype == layer.dtype
+    assert all(len(factor) == layer.geometry.groups for factor in f.factors.values())
+
+
+def check_same(first: Factorization, second: Factorization) -> None:
+    """Two results are bitwise the same."""
+    assert (first.method, first.rank, first.relative_error) == (second.method, second.rank, second.relative_error)
+    assert list(first.factors) == list(second.factors)
+    for name, factor in first.factors.items():
+        assert factor.shape == second.factors[name].shape
+        assert factor.tobytes() == second.factors[name].tobytes()
+
+
+def check_repeatable(call: Callable[[], Factorization]) -> None:
+    """Two calls give bitwise the same, and numpy's global generator is as it was."""
+    before = np.random.get_state(legacy=False)  # noqa: NPY002 - it is the one that must not be touched
+    first, second = call(), call()
+    after = np.random.get_state(legacy=False)  # noqa: NPY002
+    assert str(before) == str(after)
+    assert np.array_equal(before["state"]["key"], after["state"]["key"])
+    check_same(first, second)
+
+
+# ---- law 7: consecutive factors share a component's size evenly
+
+
+def norms(factor: Array, *kept: int) -> Array:
+    """Return the norms over all axes but the kept ones."""
+    others = tuple(axis for axis in range(factor.ndim) if axis not in kept)
+    return np.sqrt(np.sum(np.square(factor.astype(np.float64)), axis=others))
+
+
+def component_norms(f: Factorization) -> list[tuple[Array, Array]]:
+    """Return pairs of norms that must be equal, per group and component."""
+    factors = f.factors
+    if f.method == "svd":
+        return [(norms(factors["first"], 0, 1), norms(factors["second"], 0, 2))]
+    if f.method == "depthwise_separable":
+        first = f.scheme.order == "depthwise-first"  # type: ignore[attr-defined]
+        pointwise = norms(factors["pointwise"], 0, 2, 3) if first else norms(factors["pointwise"], 0, 1, 2)
+        return [(norms(factors["depthwise"], 0, 1, 2), pointwise)]
+    if f.method == "tucker":
+        core = factors["core"]
+        return [(norms(factors["out"], 0, 2), norms(core, 0, 1)), (norms(factors["in"], 0, 1), norms(core, 0, 2))]
+    every = [norms(factor, 0, 2 if name == "out" else 1) for name, factor in factors.items()]
+    return [(every[0], other) for other in every[1:]]
+
+
+def check_balanced(f: Factorization) -> None:
+    """Every component has the same norm in the factors on both sides of it."""
+    pairs = component_norms(f)
+    # unit vectors are so to n u64, roots and quotients add a few, and each entry is stored with u
+    slack = gamma(n_sums(f) + 16, U64) + 2 * UNIT[f.layer.dtype.name]
+    tiny = SMALLEST_NORMAL[f.layer.dtype.name] * math.sqrt(max(factor.size for factor in f.factors.values()))
+    for index, (left, right) in enumerate(pairs):
+        share = slack + (settled(f) if f.method == "tucker" and index else 0.0)
+        assert left.shape == right.shape
+        assert np.all(np.abs(left - right) <= share * np.maximum(left, right) + tiny)
+
+
+def settled(f: Factorization) -> float:
+    """Return what balancing two sides of one core in turn, 8 times, may leave on the side that came first.
+
+    Each turn at least halves the largest logarithm of a quotient of norms. Undone, the factors have unit columns, so
+    the first quotients are the norms of the undone core's slices.
+    """
+    core = f.factors["core"].astype(np.float64)
+    core = core * norms(f.factors["out"], 0, 2).reshape(*core.shape[:2], *(1,) * (core.ndim - 2))
+    core = core * norms(f.factors["in"], 0, 1).reshape(core.shape[0], 1, core.shape[2], *(1,) * (core.ndim - 3))
+    slices = np.concatenate([norms(core, 0, 1).ravel(), norms(core, 0, 2).ravel()])
+    alive = slices[slices > 0] / (np.abs(f.layer.kernel.astype(np.float64)).max() or 1.0)
+    return math.expm1(float(np.abs(np.log2(alive)).max(initial=0.0) + 1) / 2**8)
