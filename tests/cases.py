@@ -114,8 +114,9 @@ def rank_one(like: tc.ConvLayer) -> tc.ConvLayer:
 
 
 def variants(one: tc.ConvLayer) -> list[tuple[str, dict[str, Any]]]:
-    """Return every registered method and variant that fits a layer."""
-    return [(name, options) for name, method in registered().items() for options in method.variants(one)]
+    """Return every registered method and variant that fits a layer, and a split into two pairs of axes."""
+    found = [(name, options) for name, method in registered().items() for options in method.variants(one)]
+    return found + [("svd", {"split": (0, 2)})] * (one.geometry.ndim > 2)
 
 
 def runs(*cases: str) -> list[Run]:

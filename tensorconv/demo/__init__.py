@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
@@ -14,7 +13,7 @@ import numpy as np
 
 from tensorconv.arrays import Array
 from tensorconv.errors import MissingFrameworkError
-from tensorconv.export.files import save
+from tensorconv.export.files import save, write_whole
 from tensorconv.factorizations import Factorization, factorize
 from tensorconv.models import FoundLayer, read_layers
 from tensorconv.verification import Report, verify
@@ -118,7 +117,7 @@ def run(
     after = splice(before, {layer.found.layer.name: layer.factorization.sequence for layer in done if layer.path})
     content = after.SerializeToString()
     network = target / "network.onnx"
-    _write(network, content)
+    write_whole(network, content)
     images, labels = _test_images()
     yield CompressedNetwork(
         _sums([layer.report.macs for layer in done]),
@@ -146,13 +145,3 @@ def _accuracy(network: bytes, images: Array, labels: Array) -> float:
 
 def _sums(pairs: list[tuple[int, int]]) -> tuple[int, int]:
     return sum(before for before, _ in pairs), sum(after for _, after in pairs)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

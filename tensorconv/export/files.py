@@ -42,6 +42,19 @@ def save(path: str | os.PathLike[str], sequence: Any) -> None:
     """
     dumped = export.dump(sequence, check_suffix(path))
     content = dumped if isinstance(dumped, bytes) else dumped.SerializeToString()
+    write_whole(path, content)
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file whole or not at all: to a temporary name beside it, then renamed.
+
+    Parameters
+    ----------
+    path : str or path
+        Where to.
+    content : bytes
+        What the file is to hold.
+    """
     final = Path(path).resolve()  # a link stays a link, to the new content
     temporary = final.with_name(f".tensorconv-{secrets.token_hex(8)}.tmp")
     try:

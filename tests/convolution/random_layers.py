@@ -1,4 +1,4 @@
-"""Layers and inputs drawn at random, of small integers: every convolution of them is exact in any order of summation."""
+"""Layers and inputs of small integers drawn at random: convolutions of them are exact in any order of summation."""
 
 from __future__ import annotations
 

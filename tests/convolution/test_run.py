@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import tracemalloc
 from typing import Any
@@ -21,6 +20,7 @@ from oracles import reference_convolution, reference_sequence
 import tensorconv as tc
 from tensorconv.arrays import Array, named_dtype
 from tensorconv.certificates import rounding_bound
+from tensorconv.convolution import loops, run
 from tensorconv.errors import GeometryError, KernelError, KernelTypeError, TensorconvError
 
 # name: (kernel shape (O, I/G, K1..KN), input size, attributes)
@@ -177,15 +177,15 @@ def test_asymmetric_and_negative_padding_is_torchs_pad(case: tuple[tc.ConvLayer,
     layer, x = case
     g, f = layer.geometry, torch.nn.functional
     names = {False: (f.conv1d, f.conv2d, f.conv3d), True: (f.conv_transpose1d, f.conv_transpose2d, f.conv_transpose3d)}
-    run = names[g.transposed][g.ndim - 1]
+    convolution = names[g.transposed][g.ndim - 1]
     kernel, data = torch.from_numpy(np.array(layer.kernel)), torch.from_numpy(x)
     if g.transposed:  # torch keeps (I, O/G, K..)
         blocks = kernel.reshape(g.groups, -1, *kernel.shape[1:]).swapaxes(1, 2)
-        full = run(data, blocks.flatten(0, 1), stride=g.stride, dilation=g.dilation, groups=g.groups)
+        full = convolution(data, blocks.flatten(0, 1), stride=g.stride, dilation=g.dilation, groups=g.groups)
         expected = torch_pad(full, g.padding, -1)
     else:
         padded = torch_pad(data, g.padding, 1)
-        expected = run(padded, kernel, stride=g.stride, dilation=g.dilation, groups=g.groups)
+        expected = convolution(padded, kernel, stride=g.stride, dilation=g.dilation, groups=g.groups)
     bias = np.zeros(layer.out_channels) if layer.bias is None else layer.bias
     # sums of integers are exact in any order
     assert np.array_equal(tc.convolve(x, layer), expected.numpy() + bias.reshape(-1, *(1,) * g.ndim))
@@ -273,7 +273,6 @@ def test_bits_do_not_depend_on_the_number_of_threads(transposed: bool, monkeypat
 @pytest.mark.parametrize("transposed", [False, True])
 def test_the_number_of_threads_is_read_anew_by_every_call(transposed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = large(transposed)
-    loops = sys.modules["tensorconv.convolution.loops"]
     name = "scatter" if transposed else "gather"
     compiled, at_work = getattr(loops, name), set[int]()
 
@@ -308,7 +307,7 @@ def test_without_a_number_all_cores_granted_are_used(value: str | None, monkeypa
     monkeypatch.delenv("TENSORCONV_NUM_THREADS", raising=False)
     if value is not None:
         monkeypatch.setenv("TENSORCONV_NUM_THREADS", value)
-    assert sys.modules["tensorconv.convolution.run"].n_threads() == len(os.sched_getaffinity(0))
+    assert run.n_threads() == len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -331,7 +330,7 @@ def test_the_workspace_is_a_few_tiles(transposed: bool, monkeypatch: pytest.Monk
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     unfolded = 16 * 25 * 128 * 128 * x.itemsize
-    tile = sys.modules["tensorconv.convolution.run"].TILE_BYTES
+    tile = run.TILE_BYTES
     # beside the output: a mask of finite entries (a byte each), and a panel with its offsets for each of two threads
     assert peak <= y.nbytes + x.size + 2 * 2 * tile
     assert peak < unfolded / 8
@@ -425,9 +424,7 @@ def test_what_cannot_be_prepared_is_refused() -> None:
         tc.prepare(PLAIN, (5,))
     with pytest.raises(GeometryError, match=r"input_size \(2, 5\) gives no output on axis 0"):
         tc.prepare(PLAIN, (2, 5))
-    with pytest.raises(
-        KernelTypeError, match="sequence must be a ConvLayer, a ConvSequence or have .sequence, got str"
-    ):
+    with pytest.raises(KernelTypeError, match=r"sequence must be a ConvLayer.* or have .sequence, got str"):
         tc.prepare("conv1", (5, 5))
 
 
