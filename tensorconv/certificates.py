@@ -140,13 +140,15 @@ def operator_norm_bound(kernel: Array, groups: int = 1, *, oversampling: int = 8
     taps = blocks.shape[3:]
     samples = [oversampling * (k - 1) if k > 1 else 1 for k in taps]
     slack = math.prod((1 - (k - 1) / n) ** -0.5 for k, n in zip(taps, samples, strict=True) if k > 1)
-    level, margin = 0.0, 0.0
+    level = 0.0
     with one_blas_thread():
         for matrices in _transfer_samples(blocks / scale, samples):
-            gram = _small_gram(matrices)
-            level = _raise_to_largest_eigenvalue(gram, level)
-            margin = max(margin, _rounding_margin(matrices, gram))
-    return float(scale * slack * math.sqrt(level + margin) * (1 + gamma(4 + len(taps), U64)))
+            level = _raise_to_largest_eigenvalue(matrices, level)
+    # A completed Cholesky factorization proves definiteness up to gamma(n + 1) times the trace, here below n * level
+    # (Rump, "Verification of positive definiteness", 2006); the factor 8 covers complex arithmetic and the sums before.
+    n_out, n_in = blocks.shape[1:3]
+    level *= 1 + 8 * min(n_out, n_in) * gamma(n_out + n_in + 4, U64)
+    return float(scale * slack * math.sqrt(level) * (1 + gamma(4 + len(taps), U64)))
 
 
 def _transfer_samples(blocks: Array, samples: list[int]) -> Iterator[Array]:
@@ -170,36 +172,25 @@ def _transfer_samples(blocks: Array, samples: list[int]) -> Iterator[Array]:
             yield from ((block @ wave)[None] for block in flat)
 
 
-def _small_gram(matrices: Array) -> Array:
-    adjoint = np.conj(np.swapaxes(matrices, -1, -2))
-    return matrices @ adjoint if matrices.shape[-2] <= matrices.shape[-1] else adjoint @ matrices
-
-
-def _rounding_margin(matrices: Array, gram: Array) -> float:
-    """Bound what rounding of transfer matrix, Gram matrix and factorization can hide of the largest eigenvalue.
-
-    Relative to the trace: a completed Cholesky factorization proves definiteness up to gamma(n + 1) times it (Rump,
-    "Verification of positive definiteness", 2006); the factor 8 covers complex arithmetic and the sums before it.
-    """
-    trace = float(np.einsum("gii->g", gram).real.max())
-    return 8 * gamma(sum(matrices.shape[-2:]) + 4, U64) * trace
-
-
-def _raise_to_largest_eigenvalue(gram: Array, level: float) -> float:
-    """Return a level of at least ``level`` that no eigenvalue of the matrices exceeds, up to the rounding margin."""
-    n = gram.shape[-1]
-    if n <= SMALL:
-        return max(level, float(np.linalg.eigvalsh(gram).max()))
-    for matrix in gram:
-        while not _is_below(matrix, level):
-            top = scipy.linalg.eigh(matrix, eigvals_only=True, subset_by_index=[n - 1, n - 1], check_finite=False)
+def _raise_to_largest_eigenvalue(matrices: Array, level: float) -> float:
+    """Return a level of at least ``level`` that no squared singular value of the matrices exceeds, up to rounding."""
+    n_out, n_in = matrices.shape[-2:]
+    if min(n_out, n_in) <= SMALL:
+        adjoint = np.conj(np.swapaxes(matrices, -1, -2))
+        grams = matrices @ adjoint if n_out <= n_in else adjoint @ matrices
+        return max(level, float(np.linalg.eigvalsh(grams).max()))
+    for matrix in matrices:  # the upper triangle of the smaller Gram matrix, conjugated
+        gram = scipy.linalg.blas.zherk(1.0, matrix.T, trans=2 if n_out <= n_in else 0)
+        while not _is_below(gram, level):
+            chosen = [len(gram) - 1] * 2
+            top = scipy.linalg.eigh(gram, lower=False, eigvals_only=True, subset_by_index=chosen, check_finite=False)
             level = max(float(top[0]), level) * (1 + LEVEL_STEP)
     return level
 
 
-def _is_below(matrix: Array, level: float) -> bool:
-    """Whether level I - matrix has a Cholesky factorization."""
-    shifted = -matrix
+def _is_below(gram: Array, level: float) -> bool:
+    """Whether level I - gram, of which the upper triangle is given, has a Cholesky factorization."""
+    shifted = -gram
     shifted[np.diag_indices(len(shifted))] += level
     _, info = scipy.linalg.lapack.zpotrf(shifted, overwrite_a=True)
     return bool(info == 0)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -107,9 +106,7 @@ def with_kernel(like: tc.ConvLayer, kernel: Array) -> tc.ConvLayer:
 
 def rank_one(like: tc.ConvLayer) -> tc.ConvLayer:
     """Return the layer with an outer product of positive vectors as the kernel of every group."""
-    parts = [np.arange(1.0, n + 1) for n in like.kernel.shape]
-    axes = [(part, [axis]) for axis, part in enumerate(parts)]
-    kernel = np.einsum(*itertools.chain.from_iterable(axes), list(range(len(parts))))
+    kernel = functools.reduce(np.multiply.outer, [np.arange(1.0, n + 1) for n in like.kernel.shape])
     return with_kernel(like, kernel.astype(like.dtype))
 
 
@@ -146,7 +143,7 @@ def fitted(one: tc.ConvLayer, method: str, options: dict[str, Any], rank: Any, *
     return result
 
 
-@cache
+@functools.cache
 def factorized(run: Run, dtype: str = "float64", *, full: bool = False) -> Factorization:
     """Return the factorization of a run at half or full rank; computed once, since results never change."""
     one = layer(run.case, dtype)

@@ -1,7 +1,8 @@
-"""The laws of every factorization, as checks of a layer and a result that raise AssertionError where a law is broken."""
+"""The laws of every factorization, as checks that raise AssertionError where a layer and a result break them."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,7 +33,7 @@ def gamma(n: int, u: float) -> float:
 
 def svd_meaning(f: Factorization, factors: dict[str, Array]) -> Array:
     del f
-    return np.sum(factors["second"][:, :, :, None] * factors["first"][:, None], axis=2)
+    return np.asarray(np.sum(factors["second"][:, :, :, None] * factors["first"][:, None], axis=2))
 
 
 def depthwise_separable_meaning(f: Factorization, factors: dict[str, Array]) -> Array:
@@ -43,8 +44,9 @@ def depthwise_separable_meaning(f: Factorization, factors: dict[str, Array]) -> 
 def tucker_meaning(f: Factorization, factors: dict[str, Array]) -> Array:
     core = factors["core"]
     for axis in range(f.layer.geometry.ndim if "axis0" in factors else 0):
+        taps = factors[f"axis{axis}"]
         core = np.stack(
-            [np.moveaxis(np.tensordot(c, a, (2 + axis, 1)), -1, 2 + axis) for c, a in zip(core, factors[f"axis{axis}"])]
+            [np.moveaxis(np.tensordot(c, a, (2 + axis, 1)), -1, 2 + axis) for c, a in zip(core, taps, strict=True)]
         )
     return np.asarray(np.einsum("goa,gab...,gbi->goi...", factors["out"], core, factors["in"]))
 
@@ -108,8 +110,8 @@ def check_composition(layer: tc.ConvLayer, f: Factorization) -> None:
     """The sequence composes to f.kernel, with the layer's stride, padding, dilation, groups and bias."""
     try:
         composed = tc.compose(f.sequence)
-    except GeometryError as error:
-        raise AssertionError(f"the sequence is no single convolution: {error}") from error
+    except GeometryError as refusal:
+        raise AssertionError(f"the sequence is no single convolution: {refusal}") from refusal
     assert composed.kernel.shape == layer.kernel.shape == f.kernel.shape
     assert f.sequence.in_channels == layer.in_channels
     is_pointwise = layer.geometry.is_pointwise and math.prod(layer.kernel_size) == 1  # the same map either way
@@ -215,10 +217,10 @@ def check_smallest_rank(layer: tc.ConvLayer, method: str, options: dict[str, Any
     function = tc.methods()[method]
     (most,) = registered()[method].scheme(layer, **options).maximum
     results = [function(layer, rank, **options) for rank in range(1, most + 1)]
-    for worse, better in zip(results, results[1:], strict=False):
+    for worse, better in itertools.pairwise(results):
         check_energy_falls(worse, better)
     errors = [f.relative_error for f in results]
-    between = [math.sqrt(a * b) for a, b in zip(errors, errors[1:], strict=False)]
+    between = [math.sqrt(a * b) for a, b in itertools.pairwise(errors)]
     for error in {*errors, *between, 0.5, 1.0}:
         if error < errors[-1]:
             continue
@@ -271,8 +273,7 @@ def check_budget(
     limit = Fraction(budget) * cost(tc.ConvSequence((layer,)), of, input_size)
     try:
         f: Factorization = function(layer, budget=budget, of=of, input_size=input_size, **options)
-    except RankError as error:
-        assert f"budget={budget:g} of {of} cannot be met by {method}: rank 1 already costs" in str(error)
+    except RankError:
         least = function(layer, 1, **options)
         assert cost(least.sequence, of, input_size) > limit
         return None
@@ -376,7 +377,7 @@ def check_threads(method: str) -> None:
 def norms(factor: Array, *kept: int) -> Array:
     """Return the norms over all axes but the kept ones."""
     others = tuple(axis for axis in range(factor.ndim) if axis not in kept)
-    return np.sqrt(np.sum(np.square(factor.astype(np.float64)), axis=others))
+    return np.asarray(np.sqrt(np.sum(np.square(factor.astype(np.float64)), axis=others)))
 
 
 def component_norms(f: Factorization) -> list[tuple[Array, Array]]:

@@ -116,8 +116,8 @@ def test_a_budget_that_cannot_be_met_names_the_least_cost(run: Run) -> None:
     with pytest.raises(RankError) as caught:
         cases.fitted(layer, run.method, run.options, None, budget=1e-6, of="parameters")
     assert str(caught.value) == (
-        f"budget=1e-06 of parameters cannot be met by {run.method}: rank 1 already costs {float(share):.3g} of the dense "
-        "layer; ask for at least that, or try another method"
+        f"budget=1e-06 of parameters cannot be met by {run.method}: rank 1 already costs {float(share):.3g} of the "
+        "dense layer; ask for at least that, or try another method"
     )
 
 
@@ -138,7 +138,7 @@ def test_groups_of_cp_are_separate_where_they_start_alike(run: Run) -> None:
     contracts.check_groups(layer, "cp", run.options, most)
     whole = cases.factorized(run, "float32")
     first = contracts.separate_groups(layer)[0]
-    alone = tc.cp(first, whole.rank, **run.options)
+    alone = cases.fitted(first, "cp", run.options, whole.rank)
     for name, factor in whole.factors.items():
         assert factor[0].tobytes() == alone.factors[name][0].tobytes()
 
