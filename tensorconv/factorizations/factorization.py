@@ -64,8 +64,7 @@ class Factorization:
     @cached_property
     def sequence(self) -> ConvSequence:
         """The convolutions that the factors make, the layer's bias on the last."""
-        ranks_ = self.rank if isinstance(self.rank, tuple) else (self.rank,)
-        chain = self.scheme.chain(ranks_)
+        chain = self.scheme.chain(self.ranks)
         layers = []
         for i, ((shape, geometry), kernel) in enumerate(
             zip(chain, self.scheme.kernels(dict(self.factors)), strict=True)
@@ -74,6 +73,11 @@ class Factorization:
             name = f"{self.layer.name}.{i}" if self.layer.name else ""
             layers.append(ConvLayer(kernel.reshape(shape), geometry, bias, name))
         return ConvSequence(tuple(layers))
+
+    @property
+    def ranks(self) -> Rank:
+        """The rank as a tuple, also where it is one number."""
+        return self.rank if isinstance(self.rank, tuple) else (self.rank,)
 
     @property
     def n_parameters(self) -> int:

@@ -108,24 +108,23 @@ def solve(scheme: Scheme, request: Request) -> Factorization:
     dense = request.cost(layer, layer.chain)
     with one_blas_thread():
         fitter = scheme.fitter()
-        results: dict[Rank, Factorization] = {}
-
-        def attempt(rank: Rank) -> float:
-            if rank not in results:
-                if len(results) > 1:  # keep the memory of two results at most: the best and the latest
-                    worst = max(results, key=lambda r: request.cost(layer, scheme.chain(r)))
-                    kept = {r: f for r, f in results.items() if r != worst}
-                    results.clear()
-                    results.update(kept)
-                results[rank] = _fitted(scheme, fitter, rank)
-            return results[rank].relative_error
+        errors: dict[Rank, float] = {}
+        kept: list[Factorization] = []  # one result at most: the latest that meets the request
 
         def cost(rank: Rank) -> Fraction:
             return request.cost(layer, scheme.chain(rank))
 
+        def attempt(rank: Rank) -> float:
+            if rank not in errors:
+                found = _fitted(scheme, fitter, rank)
+                errors[rank] = found.relative_error
+                if request.error is None or found.relative_error <= request.error:
+                    kept[:] = [found]
+            return errors[rank]
+
         rank = _choose_rank(scheme, fitter, request, attempt, cost, dense)
         attempt(rank)
-        return results[rank]
+        return kept[0] if kept[0].ranks == rank else _fitted(scheme, fitter, rank)
 
 
 def _choose_rank(
