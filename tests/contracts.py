@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import tensorly
 from oracles import reference_bound, reference_convolution, reference_sequence
 from threadpoolctl import threadpool_limits
 
@@ -369,6 +370,16 @@ def check_threads(method: str) -> None:
         with threadpool_limits(threads, "blas"):
             results.append(tc.methods()[method](kernel, 4))
     check_same(*results)
+
+
+def check_tensorly(method: str) -> None:
+    """Handing factors to TensorLy leaves its backend alone, whichever it is."""
+    f = tc.methods()[method](np.random.default_rng(0).standard_normal((4, 3, 3)), 2)
+    with tensorly.backend_context("pytorch", local_threadsafe=True):
+        theirs = f.to_tensorly()
+        assert tensorly.get_backend() == "pytorch"
+    assert tensorly.get_backend() == "numpy"
+    assert all(isinstance(factor, np.ndarray) for factor in theirs[1])
 
 
 # ---- law 7: consecutive factors share a component's size evenly

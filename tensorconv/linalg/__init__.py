@@ -1,20 +1,27 @@
 """Matrix and tensor decompositions on plain arrays, useful without any convolution."""
 
 from tensorconv.linalg.cp import CPDecomposition, cp_als
+from tensorconv.linalg.gsvd import GSVD, gsvd
+from tensorconv.linalg.metric import metric_svd
+from tensorconv.linalg.regression import reduced_rank_regression
 from tensorconv.linalg.scaling import balance, unit_scale
 from tensorconv.linalg.svd import singular_values, truncated_svd
 from tensorconv.linalg.threads import one_blas_thread
 from tensorconv.linalg.tucker import hooi, hosvd, mode_product, multi_mode_product
 
 __all__ = [
+    "GSVD",
     "CPDecomposition",
     "balance",
     "cp_als",
+    "gsvd",
     "hooi",
     "hosvd",
+    "metric_svd",
     "mode_product",
     "multi_mode_product",
     "one_blas_thread",
+    "reduced_rank_regression",
     "singular_values",
     "truncated_svd",
     "unit_scale",

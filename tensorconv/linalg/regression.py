@@ -1,0 +1,93 @@
+"""Reduced-rank regression: the best linear map of low rank from inputs to targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tensorconv.errors import KernelError, RankError
+
+Array = NDArray[Any]
+
+
+def reduced_rank_regression(z: Array, y: Array, rank: int, ridge: float = 0.0) -> tuple[Array, Array, float]:
+    """Minimise ``||Z - M Y||^2 + ridge ||M||^2`` over maps M of at most a given rank.
+
+    With the triangular factor ``[[R11, R12], [0, R22]]`` of ``[Y.T, Z.T]``, the best full map is ``R12.T R11^-T``, and
+    the best of rank r keeps r terms of the SVD of R12.T on the range of R11, and the squared error is the sum of what is
+    cut and what no map reaches: sums of squares, so nothing cancels (Izenman, 1975, for the solution). Normal equations
+    are never formed: their condition is the square of Y's.
+
+    Parameters
+    ----------
+    z : ndarray, shape (n, N)
+        Targets, one sample per column.
+    y : ndarray, shape (c, N)
+        Inputs, one sample per column.
+    rank : int
+        Largest rank of the map, from 1 to min(n, c).
+    ridge : float
+        Weight of the penalty on the map, at least 0.
+
+    Returns
+    -------
+    left : ndarray, shape (n, rank)
+        First factor of the map.
+    right : ndarray, shape (rank, c)
+        Second factor: ``M = left @ right``, both of one norm per component.
+    error : float
+        Square root of the minimum: ``||Z - left right Y||`` if there is no ridge.
+
+    Raises
+    ------
+    KernelError
+        If the arrays do not fit one another, or the ridge is negative.
+    RankError
+        If the rank is out of range.
+
+    Examples
+    --------
+    >>> y = np.random.default_rng(0).standard_normal((4, 50))
+    >>> left, right, error = reduced_rank_regression(np.outer([1.0, 2.0], [1.0, 0.0, 3.0, 1.0]) @ y, y, 1)
+    >>> bool(np.allclose(left @ right, [[1.0, 0.0, 3.0, 1.0], [2.0, 0.0, 6.0, 2.0]])), error < 1e-12
+    (True, True)
+    """
+    targets, inputs = np.asarray(z, np.float64), np.asarray(y, np.float64)
+    if targets.ndim != 2 or inputs.ndim != 2 or targets.shape[1] != inputs.shape[1]:
+        raise KernelError(
+            f"z and y must be matrices with one column per sample, got {targets.shape} and {inputs.shape}"
+        )
+    if not ridge >= 0:
+        raise KernelError(f"ridge must be at least 0, got {ridge}")
+    n, c = len(targets), len(inputs)
+    if not 1 <= rank <= min(n, c):
+        raise RankError(f"rank must be between 1 and {min(n, c)} = min(n, c) for these samples, got {rank}")
+    stacked = np.concatenate([inputs.T, targets.T], axis=1)
+    if ridge:
+        stacked = np.concatenate([stacked, np.eye(c, n + c) * np.sqrt(ridge)])
+    triangle = np.zeros((n + c, n + c))
+    found = np.linalg.qr(stacked, mode="r")
+    triangle[: len(found)] = found
+    basis, scales, range_rows = np.linalg.svd(triangle[:c, :c])
+    k = int(np.sum(scales > scales[0] * max(stacked.shape) * np.finfo(np.float64).eps)) if scales[0] else 0
+    if k == 0:
+        return np.zeros((n, rank)), np.zeros((rank, c)), float(np.linalg.norm(targets))
+    seen = basis[:, :k].T @ triangle[:c, c:]  # the targets on the range of the inputs, (k, n)
+    missed = basis[:, k:].T @ triangle[:c, c:]
+    u, s, vh = np.linalg.svd(seen.T, full_matrices=False)
+    error = np.linalg.norm(np.concatenate([missed.ravel(), triangle[c:, c:].ravel(), s[rank:]]))
+    left = np.zeros((n, rank))
+    right = np.zeros((rank, c))
+    m = min(rank, len(s))
+    left[:, :m] = u[:, :m] * s[:m]
+    right[:m] = (vh[:m] / scales[:k]) @ range_rows[:k]
+    return *_even(left, right), float(error)
+
+
+def _even(left: Array, right: Array) -> tuple[Array, Array]:
+    """Give both factors one norm per component."""
+    a, b = np.linalg.norm(left, axis=0), np.linalg.norm(right, axis=1)
+    gain = np.sqrt(np.divide(b, a, out=np.zeros_like(a), where=a > 0))
+    return left * gain, right * np.divide(1.0, gain, out=np.zeros_like(a), where=gain > 0)[:, None]

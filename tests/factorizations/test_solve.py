@@ -1,0 +1,283 @@
+"""Tests of requests: ranks by number and by rule, what is refused, the registry, and the bridge to TensorLy."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from typing import Any
+
+import cases
+import contracts
+import numpy as np
+import pytest
+import tensorly
+from tensorly.cp_tensor import cp_to_tensor
+from tensorly.tucker_tensor import tucker_to_tensor
+
+import tensorconv as tc
+from tensorconv.errors import KernelError, RankError, UnsupportedExportError
+from tensorconv.factorizations import Factorization, Request, register, registered, solve
+
+KERNEL = np.random.default_rng(0).standard_normal((8, 6, 3, 3))
+
+
+# ---- ranks by number
+
+
+@pytest.mark.parametrize("method", tc.methods())
+@pytest.mark.parametrize(
+    "rank", [True, "3", 2.0, None, [2.0], (1, 2, 3, 4, 5), (), {"rank": 2}, np.float64(2), (True, "2"), 1 + 0j], ids=repr
+)
+def test_what_is_no_rank_is_refused(method: str, rank: Any) -> None:
+    n = len(cases.maximum(tc.ConvLayer.of(KERNEL), method, {}))
+    if rank is None:
+        message = "exactly one of rank, error and budget must be given, got none"
+    else:
+        message = f"rank must be an integer or {n} integers, got {rank!r}"
+    with pytest.raises(RankError) as caught:
+        tc.methods()[method](KERNEL, rank)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("rank", [3, np.int64(3), np.uint8(3), (3,), [3], np.array([3])], ids=repr)
+def test_integers_of_every_kind_are_ranks(rank: Any) -> None:
+    f = tc.svd(KERNEL, rank)
+    assert f.rank == 3
+    assert type(f.rank) is int
+    assert all(type(r) is int for r in tc.tucker(KERNEL, np.array([4, 3])).rank)  # type: ignore[union-attr]
+
+
+# ---- ranks by rule
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99, 1.0])
+@pytest.mark.parametrize("method", ["svd", "depthwise_separable"])
+def test_energy_is_the_smallest_rank_that_keeps_its_share(method: str, share: float) -> None:
+    f = tc.methods()[method](KERNEL, tc.ranks.energy(share))
+    allowed = math.sqrt(1 - share) + contracts.gamma(KERNEL.size, contracts.U64)
+    assert f.relative_error <= allowed
+    if f.rank > 1:
+        assert tc.methods()[method](KERNEL, f.rank - 1).relative_error > math.sqrt(1 - share)
+
+
+def test_energy_is_kept_in_every_mode_of_a_tucker() -> None:
+    for spatial, n_modes in ((False, 2), (True, 4)):
+        f = tc.tucker(KERNEL, tc.ranks.energy(0.8), spatial=spatial)
+        for mode, rank in enumerate(f.rank[:n_modes]):  # type: ignore[index]
+            unfolding = np.moveaxis(KERNEL, mode, 0).reshape(KERNEL.shape[mode], -1)
+            energies = np.linalg.svd(unfolding, compute_uv=False) ** 2
+            kept = np.cumsum(energies) / energies.sum()
+            assert rank == int(np.argmax(kept >= 0.8)) + 1
+
+
+def test_groups_share_the_rank_of_a_rule() -> None:
+    layer = tc.ConvLayer.of(np.concatenate([KERNEL, 0.01 * KERNEL]), groups=2)
+    rank = tc.svd(layer, tc.ranks.energy(0.8)).rank
+    assert rank == tc.svd(KERNEL, tc.ranks.energy(0.8)).rank  # the energy of both, and one of them has hardly any
+
+
+@pytest.mark.parametrize("method", ["svd", "depthwise_separable", "tucker"])
+def test_a_zero_kernel_has_rank_one_by_every_rule(method: str) -> None:
+    f = tc.methods()[method](np.zeros((8, 6, 3, 3)), tc.ranks.energy(0.9))
+    assert set(np.ravel(f.rank)) == {1}
+    assert f.relative_error == 0.0
+
+
+def test_multiples_are_rounded_up_and_capped() -> None:
+    assert tc.svd(KERNEL, tc.ranks.multiple(4, of=3)).rank == 4
+    assert tc.svd(KERNEL, tc.ranks.multiple(4, of=4)).rank == 4
+    assert tc.svd(KERNEL, tc.ranks.multiple(5, of=6)).rank == 8  # the largest of this kernel
+    assert tc.tucker(KERNEL, tc.ranks.multiple(4, of=(3, 5))).rank == (4, 6)
+    assert tc.tucker(KERNEL, tc.ranks.multiple(2, of=3), spatial=True).rank == (4, 4, 3, 3)
+    by_energy = tc.svd(KERNEL, tc.ranks.energy(0.8)).rank
+    assert tc.svd(KERNEL, tc.ranks.multiple(3, of=tc.ranks.energy(0.8))).rank == min(8, -(-by_energy // 3) * 3)  # type: ignore[operator]
+
+
+def test_a_rule_of_ones_own_is_checked_like_a_number() -> None:
+    seen: list[Any] = []
+
+    def rule(spectra: Any, maximum: tuple[int, ...]) -> tuple[int, ...]:
+        seen.append(([spectrum.shape for spectrum in spectra], maximum))
+        return (2,)
+
+    assert tc.svd(KERNEL, rule).rank == 2
+    assert seen == [([(1, 8)], (8,))]
+    with pytest.raises(RankError, match=r"^rank must be between 1 and 8 = min\(I\*K, O\) for this kernel, got \(0,\)$"):
+        tc.svd(KERNEL, lambda spectra, maximum: (0,))
+    with pytest.raises(RankError, match=r"^rank must be an integer or 2 integers, got \(2,\)$"):
+        tc.tucker(KERNEL, lambda spectra, maximum: (2,))
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.1, math.nan])
+def test_a_share_of_energy_is_a_share(share: float) -> None:
+    with pytest.raises(RankError) as caught:
+        tc.ranks.energy(share)
+    assert str(caught.value) == f"share must be above 0 and at most 1, got {share}; 0.95 keeps 95 % of the energy"
+
+
+def test_a_multiple_is_of_a_positive_integer() -> None:
+    with pytest.raises(RankError, match="^factor must be at least 1, got 0$"):
+        tc.ranks.multiple(0, of=3)
+
+
+# ---- requests
+
+
+@pytest.mark.parametrize("method", tc.methods())
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"rank": 2, "error": 0.1}, "exactly one of rank, error and budget must be given, got rank, error"),
+        ({"rank": 2, "budget": 0.1}, "exactly one of rank, error and budget must be given, got rank, budget"),
+        ({"error": -0.1}, "error must be a finite number at least 0, as a share (0.1 is 10 %), got -0.1"),
+        ({"error": math.nan}, "error must be a finite number at least 0, as a share (0.1 is 10 %), got nan"),
+        ({"error": "0.1"}, "error must be a finite number at least 0, as a share (0.1 is 10 %), got '0.1'"),
+        ({"error": True}, "error must be a finite number at least 0, as a share (0.1 is 10 %), got True"),
+        ({"budget": 0}, "budget must be a finite number above 0, as a share (0.1 is 10 %), got 0"),
+        ({"budget": math.inf}, "budget must be a finite number above 0, as a share (0.1 is 10 %), got inf"),
+        ({"budget": -1}, "budget must be a finite number above 0, as a share (0.1 is 10 %), got -1"),
+    ],
+)
+def test_a_request_names_argument_value_and_rule(method: str, request_: dict[str, Any], message: str) -> None:
+    with pytest.raises(RankError) as caught:
+        tc.methods()[method](KERNEL, **request_)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("method", tc.methods())
+def test_a_cost_that_is_none_is_refused(method: str) -> None:
+    with pytest.raises(tc.errors.GeometryError, match="of must be one of .*macs.*, got 'flops'"):
+        tc.methods()[method](KERNEL, budget=0.5, of="flops")
+
+
+def test_an_error_of_a_hundred_percent_is_met_by_rank_one() -> None:
+    for method, options in cases.variants(tc.ConvLayer.of(KERNEL)):
+        f = tc.methods()[method](KERNEL, error=1.0, **options)
+        assert set(np.ravel(f.rank)) == {1}
+
+
+def test_solve_takes_a_scheme_and_a_request() -> None:
+    layer = tc.ConvLayer.of(KERNEL)
+    scheme = registered()["svd"].scheme(layer, split="in")
+    contracts.check_same(solve(scheme, Request(rank=3)), tc.svd(layer, 3, split="in"))
+    assert Request(error=np.float32(0.5)).error == 0.5
+
+
+def test_factors_that_a_type_cannot_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitter = sys.modules["tensorconv.factorizations.svd"].SplitSVDFitter  # type: ignore[attr-defined]
+    original = fitter.factors
+
+    def lopsided(self: Any, rank: Any) -> Any:
+        factors = original(self, rank)
+        return {"first": factors["first"] * 1e6, "second": factors["second"] * 1e-6}
+
+    monkeypatch.setattr(fitter, "factors", lopsided)
+    with pytest.raises(KernelError, match="^factor 'first' overflows float16; convert the kernel to a wider type first$"):
+        tc.svd(KERNEL.astype("float16"), 2)
+
+
+@pytest.mark.parametrize("method", tc.methods())
+@pytest.mark.parametrize(("dtype", "size"), [("float16", 65504), ("float32", 3e38), ("float64", 1e-310)])
+def test_kernels_at_the_ends_of_their_type_are_truncated_or_refused(method: str, dtype: str, size: float) -> None:
+    signs = np.sign(KERNEL) if size > 1 else KERNEL
+    layer = tc.ConvLayer.of((signs * size).astype(dtype))
+    try:
+        f = tc.methods()[method](layer, 2)
+    except KernelError as refusal:
+        assert "overflows" in str(refusal)  # noqa: PT017 - a refusal is fine, a warning or an inf is not
+    else:
+        assert 0 < f.relative_error < 1
+        assert np.isfinite(f.kernel).all()
+
+
+# ---- what a result says
+
+
+def test_a_factorization_prints_what_it_is() -> None:
+    f = tc.svd(tc.ConvLayer.of(KERNEL, np.ones(8)), 3)
+    head, *table = str(f).splitlines()
+    assert head == (
+        f"svd, rank 3, relative error {f.relative_error:.3g}, {f.n_parameters / 440:.1%} of the layer's 440 parameters"
+    )
+    assert "\n".join(table) == str(f.sequence)
+    assert repr(f) == f"<Factorization by svd, rank 3, relative error {f.relative_error:.3g}>"
+    assert f.n_parameters == f.sequence.n_parameters == 3 * 54 + 8 * 3 + 8
+    assert (f.response_error, f.tried, f.layer.bias is not None) == (None, (), True)
+
+
+def test_results_cannot_be_changed() -> None:
+    f = tc.tucker(KERNEL, (4, 3))
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        f.factors["core"] = np.zeros(3)  # type: ignore[index]
+    for array in (f.kernel, *f.factors.values()):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+    assert f.kernel is f.kernel
+    assert f.sequence is f.sequence
+
+
+# ---- the registry
+
+
+def test_methods_are_the_public_functions_and_those_that_search_come_last() -> None:
+    assert dict(tc.methods()) == {
+        "depthwise_separable": tc.depthwise_separable,
+        "svd": tc.svd,
+        "tucker": tc.tucker,
+        "cp": tc.cp,
+    }
+    assert list(tc.methods()) == ["depthwise_separable", "svd", "tucker", "cp"]
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        tc.methods()["mine"] = tc.svd  # type: ignore[index]
+
+
+def test_a_name_is_registered_once() -> None:
+    def svd() -> None: ...
+
+    with pytest.raises(RankError, match="^method 'svd' is registered already; choose another name$"):
+        register(lambda layer: [], registered()["svd"].scheme)(svd)
+    assert tc.methods()["svd"] is tc.svd
+
+
+# ---- TensorLy
+
+
+def tensorly_cases() -> list[tuple[str, dict[str, Any], str]]:
+    return [
+        (method, options, case)
+        for case in ("unequal 2d", "grouped 2d", "one tap on an axis 2d", "grouped 3d", "transposed 1d", "depthwise 2d")
+        for method, options in cases.variants(cases.layer(case))
+        if method in ("cp", "tucker")
+    ]
+
+
+@pytest.mark.parametrize(("method", "options", "case"), tensorly_cases(), ids=str)
+def test_tensorly_reconstructs_the_kernel(method: str, options: dict[str, Any], case: str) -> None:
+    layer = cases.layer(case)
+    f = cases.fitted(layer, method, options, cases.middle(layer, method, options))
+    bound = contracts.reconstruction_bound(f)
+    blocks, bounds = (np.split(array, layer.geometry.groups) for array in (f.kernel, bound))
+    with tensorly.backend_context("numpy", local_threadsafe=True):
+        for group, (block, slack) in enumerate(zip(blocks, bounds, strict=True)):
+            theirs = f.to_tensorly(group)
+            whole = cp_to_tensor(theirs) if method == "cp" else tucker_to_tensor(theirs)
+            # merged axes are one mode there
+            assert np.all(np.abs(whole.reshape(block.shape) - block) <= slack)
+
+
+@pytest.mark.parametrize("method", ["cp", "tucker"])
+def test_tensorlys_backend_stays_what_it_was(method: str) -> None:
+    contracts.check_tensorly(method)
+
+
+@pytest.mark.parametrize("method", ["svd", "depthwise_separable"])
+def test_what_tensorly_does_not_have_is_refused(method: str) -> None:
+    message = f"TensorLy has no decomposition for method {method!r}; use f.factors, or method 'cp' or 'tucker'"
+    with pytest.raises(UnsupportedExportError, match=f"^{re.escape(message)}$"):
+        tc.methods()[method](KERNEL, 2).to_tensorly()
+
+
+def test_the_class_of_results_is_public() -> None:
+    assert isinstance(tc.svd(KERNEL, 1), Factorization)
+    assert tc.Factorization is Factorization
