@@ -83,7 +83,7 @@ def gsvd(a: Array, b: Array) -> GSVD:
     u, cs, vh = _cosine_sine(q, m, p, r)
     top = max(alpha, beta)
     c, sine = alpha / top * cs[:m, :r], beta / top * cs[m:, :r]
-    length = np.sqrt(np.sum(c**2, axis=0) + np.sum(sine**2, axis=0))
+    length = np.hypot(np.abs(c).max(axis=0), np.abs(sine).max(axis=0))  # a column has at most one entry in each
     x = (zt[:r].T * s[:r]) @ vh[:r, :r].T * (top * length)
     return GSVD(u[:m, :m], u[m:, m:], c / length, sine / length, x)
 

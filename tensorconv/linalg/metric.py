@@ -19,8 +19,9 @@ def metric_svd(
 
     ``A = U diag(s) Vh`` with ``U.T M U = I`` and ``Vh W Vh.T = I``: truncated to r terms it is the best approximation
     of rank r in the norm ``trace(M E W E.T)``, with squared error ``sum_{i>r} s_i^2`` (Abdi, "Singular value
-    decomposition and generalized singular value decomposition", 2007). With factors ``M = L L.T`` and ``W = K K.T`` it
-    is the SVD of ``L.T A K``. Where a metric is singular, A is given back on its range only, which is all that the norm sees.
+    decomposition and generalized singular value decomposition", 2007). With factors ``M = L L.T`` and ``W = K K.T``
+    it is the SVD of ``L.T A K``. Where a metric is singular, A is given back on its range only, which is all that the
+    norm sees.
 
     Parameters
     ----------

@@ -16,9 +16,9 @@ def reduced_rank_regression(z: Array, y: Array, rank: int, ridge: float = 0.0) -
     """Minimise ``||Z - M Y||^2 + ridge ||M||^2`` over maps M of at most a given rank.
 
     With the triangular factor ``[[R11, R12], [0, R22]]`` of ``[Y.T, Z.T]``, the best full map is ``R12.T R11^-T``, and
-    the best of rank r keeps r terms of the SVD of R12.T on the range of R11, and the squared error is the sum of what is
-    cut and what no map reaches: sums of squares, so nothing cancels (Izenman, 1975, for the solution). Normal equations
-    are never formed: their condition is the square of Y's.
+    the best of rank r keeps r terms of the SVD of R12.T on the range of R11. The squared error is the sum of what is
+    cut and what no map reaches: sums of squares, so nothing cancels (Izenman, 1975, for the solution). Normal
+    equations are never formed: their condition is the square of Y's.
 
     Parameters
     ----------
