@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tensorconv.factorizations.factorization import Factorization
     from tensorconv.factorizations.registry import methods
     from tensorconv.factorizations.svd import svd
+    from tensorconv.factorizations.tensor_train import tensor_train
     from tensorconv.factorizations.tucker import tucker
     from tensorconv.geometry import ConvGeometry
     from tensorconv.layers import ConvLayer, ConvSequence
@@ -41,6 +42,7 @@ _HOMES = {
     "read_layers": "models",
     "save": "export.files",
     "svd": "factorizations",
+    "tensor_train": "factorizations",
     "tucker": "factorizations",
     "verify": "verification",
 }
@@ -69,6 +71,7 @@ __all__ = [
     "read_layers",
     "save",
     "svd",
+    "tensor_train",
     "tucker",
     "verify",
 ]

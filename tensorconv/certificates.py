@@ -90,7 +90,8 @@ def rounding_bound(x: Any, sequence: Any) -> Array:
         bias = np.full(layer.out_channels, underflow) + (
             0 if layer.bias is None else np.abs(layer.bias.astype(np.float64))
         )
-        magnitude = convolve(magnitude, ConvLayer(np.abs(layer.kernel.astype(np.float64)), layer.geometry, bias))
+        kernel = np.abs(layer.kernel.astype(np.float64)) + u * smallest_normal(data.dtype) / growth  # its conversion's
+        magnitude = convolve(magnitude, ConvLayer(kernel, layer.geometry, bias))
     total = sum(map(n_roundings, layers))
     return magnitude * (growth * (1 + gamma(total + 1, U64)))
 
@@ -122,7 +123,7 @@ def operator_norm_bound(kernel: Array, groups: int = 1, *, oversampling: int = 8
     Raises
     ------
     GeometryError
-        If the oversampling is below 2.
+        If the oversampling is below 2, or the groups do not divide the out-channels.
 
     Examples
     --------
@@ -132,7 +133,10 @@ def operator_norm_bound(kernel: Array, groups: int = 1, *, oversampling: int = 8
     """
     if oversampling < 2:
         raise GeometryError(f"oversampling must be at least 2, got {oversampling}")
-    blocks = np.asarray(kernel, np.float64)
+    checked = as_float_array("kernel", kernel)
+    if groups < 1 or len(checked) % groups:
+        raise GeometryError(f"groups must divide the {len(checked)} out-channels, got groups={groups}")
+    blocks = checked.astype(np.float64)
     blocks = blocks.reshape(groups, -1, *blocks.shape[1:])
     scale = float(np.abs(blocks).max())
     if scale == 0:
@@ -147,7 +151,7 @@ def operator_norm_bound(kernel: Array, groups: int = 1, *, oversampling: int = 8
     # A completed Cholesky factorization proves definiteness up to gamma(n + 1) times the trace, here below n * level
     # (Rump, "Verification of positive definiteness", 2006); the factor 8 covers complex arithmetic and the sums before.
     n_out, n_in = blocks.shape[1:3]
-    level *= 1 + 8 * min(n_out, n_in) * gamma(n_out + n_in + 4, U64)
+    level *= 1 + 8 * min(n_out, n_in) * gamma(n_out + n_in + math.prod(taps) + 4, U64)
     return float(scale * slack * math.sqrt(level) * (1 + gamma(4 + len(taps), U64)))
 
 
@@ -181,6 +185,8 @@ def _raise_to_largest_eigenvalue(matrices: Array, level: float) -> float:
         return max(level, float(np.linalg.eigvalsh(grams).max()))
     for matrix in matrices:  # the upper triangle of the smaller Gram matrix, conjugated
         gram = scipy.linalg.blas.zherk(1.0, matrix.T, trans=2 if n_out <= n_in else 0)
+        if not gram.any():
+            continue
         while not _is_below(gram, level):
             chosen = [len(gram) - 1] * 2
             top = scipy.linalg.eigh(gram, lower=False, eigvals_only=True, subset_by_index=chosen, check_finite=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tensorconv.errors import GeometryError
 from tensorconv.integers import Padding, PerAxis, integer, integers, is_integer, pairs_per_axis, per_axis
@@ -101,11 +102,6 @@ class ConvGeometry:
         ------
         GeometryError
             If a value has another number of axes, or ``output_padding`` is given without ``transposed``.
-
-        Examples
-        --------
-        >>> ConvGeometry.of(1, stride=2, padding=1, transposed=True, output_padding=1).padding
-        ((1, 0),)
         """
         ndim = integer("ndim", ndim, at_least=1)
         extra = per_axis("output_padding", output_padding, ndim, at_least=0)
@@ -278,13 +274,7 @@ class ConvGeometry:
         kept = {integer("axes", axis, at_least=0) for axis in axes}
         if any(axis >= self.ndim for axis in kept):
             raise GeometryError(f"axes must be from 0 to {self.ndim - 1}, got {sorted(kept)}")
-        return ConvGeometry(
-            stride=tuple(s if a in kept else 1 for a, s in enumerate(self.stride)),
-            padding=tuple(p if a in kept else (0, 0) for a, p in enumerate(self.padding)),
-            dilation=tuple(d if a in kept else 1 for a, d in enumerate(self.dilation)),
-            groups=groups,
-            transposed=self.transposed,
-        )
+        return _restricted(self, frozenset(kept), groups)
 
     def __str__(self) -> str:
         words = [f"stride {short(self.stride)}", f"padding {short(self.padding)}"]
@@ -293,3 +283,14 @@ class ConvGeometry:
         if self.groups > 1:
             words.append(f"groups {self.groups}")
         return ", ".join(words + ["transposed"] * self.transposed)
+
+
+@lru_cache(maxsize=4096)  # rank searches ask for the same few geometries thousands of times
+def _restricted(geometry: ConvGeometry, kept: frozenset[int], groups: int) -> ConvGeometry:
+    return ConvGeometry(
+        stride=tuple(s if a in kept else 1 for a, s in enumerate(geometry.stride)),
+        padding=tuple(p if a in kept else (0, 0) for a, p in enumerate(geometry.padding)),
+        dilation=tuple(d if a in kept else 1 for a, d in enumerate(geometry.dilation)),
+        groups=groups,
+        transposed=geometry.transposed,
+    )

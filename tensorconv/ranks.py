@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorconv.errors import RankError
+from tensorconv.integers import is_integer
 
 Array = NDArray[Any]
 Rank = tuple[int, ...]
+SCANNED = 32  # ranks that are tried one by one
 # Singular values per rank, each of shape (slices, n), and the largest useful ranks, to ranks.
 Rule = Callable[[Sequence[Array], Rank], Rank]
 
@@ -40,8 +42,8 @@ def energy(share: float) -> Rule:
     >>> energy(0.9)([np.array([[3.0, 1.0, 0.1]])], (3,))
     (2,)
     """
-    if not 0 < share <= 1:
-        raise RankError(f"share must be above 0 and at most 1, got {share}; 0.95 keeps 95 % of the energy")
+    if not (isinstance(share, (int, float, np.number)) and 0 < share <= 1):
+        raise RankError(f"share must be above 0 and at most 1, got {share!r}; 0.95 keeps 95 % of the energy")
 
     def rule(spectra: Sequence[Array], maximum: Rank) -> Rank:
         return tuple(
@@ -77,8 +79,8 @@ def multiple(factor: int, *, of: int | Sequence[int] | Rule) -> Rule:
     >>> multiple(8, of=energy(0.9))([np.ones((1, 32))], (32,))
     (32,)
     """
-    if operator.index(factor) < 1:
-        raise RankError(f"factor must be at least 1, got {factor}")
+    if not is_integer(factor) or factor < 1:
+        raise RankError(f"factor must be at least 1, got {factor!r}")
 
     def rule(spectra: Sequence[Array], maximum: Rank) -> Rank:
         ranks = of(spectra, maximum) if callable(of) else spread(of, maximum)
@@ -108,15 +110,13 @@ def spread(rank: Any, maximum: Rank) -> Rank:
         If it is not an integer or a sequence of integers of the right length.
     """
     wanted = f"rank must be an integer or {len(maximum)} integers, got {rank!r}"
-    if isinstance(rank, (str, bool)):
+    several = isinstance(rank, (list, tuple)) or (isinstance(rank, np.ndarray) and rank.ndim == 1)
+    entries = list(rank) if several else [rank]
+    if not all(map(is_integer, entries)):
         raise RankError(wanted)
-    try:
-        if not isinstance(rank, Sequence) and not isinstance(rank, np.ndarray):
-            number = operator.index(rank)
-            return tuple(min(number, most) if number <= max(maximum) else number for most in maximum)
-        ranks = tuple(operator.index(r) for r in rank)
-    except TypeError as error:
-        raise RankError(wanted) from error
+    ranks = tuple(map(operator.index, entries))
+    if not several:
+        return tuple(min(ranks[0], most) if ranks[0] <= max(maximum) else ranks[0] for most in maximum)
     if len(ranks) != len(maximum):
         raise RankError(wanted)
     return ranks
@@ -139,7 +139,9 @@ def tail_energy(spectrum: Array) -> Array:
     return np.concatenate([np.cumsum(energies[::-1])[::-1], [0.0]])
 
 
-def first_meeting(attempt: Callable[[int], float], error: float, predicted: Array, maximum: int) -> int:
+def first_meeting(
+    attempt: Callable[[int], float], error: float, predicted: Array, maximum: int, *, noise: float = 1e-6
+) -> int:
     """Return the smallest rank that meets an error where the error of every rank is known but for rounding.
 
     Parameters
@@ -152,6 +154,9 @@ def first_meeting(attempt: Callable[[int], float], error: float, predicted: Arra
         Entry r is the relative error expected at rank r, falling.
     maximum : int
         The largest rank to try.
+    noise : float
+        How far the true error may be from the expected one; ranks this close to the request are tried one by one, or
+        by bisection where they are many.
 
     Returns
     -------
@@ -163,18 +168,39 @@ def first_meeting(attempt: Callable[[int], float], error: float, predicted: Arra
     RankError
         If the largest rank does not meet the error.
     """
-    start = int(np.argmax(predicted[1:] <= error * (1 - 1e-9))) + 1 if predicted[-1] <= error else maximum
-    rank, step = min(start, maximum), 1
+    low, sure = (_first(predicted, error + side, maximum) for side in (noise, -noise))
+    if sure - low > SCANNED:
+        return bisect_meeting(attempt, error, low, maximum, bounded=False, precise=True)
+    failed, rank, step = low - 1, low, 1
     while attempt(rank) > error:
         if rank == maximum:
             raise RankError(_unmet(error, attempt(maximum), maximum))
-        rank, step = min(rank + step, maximum), 2 * step
-    while rank > 1 and predicted[rank - 1] <= error * (1 + 1e-6) and attempt(rank - 1) <= error:
-        rank -= 1
-    return rank
+        failed, rank = rank, min(rank + step, maximum)
+        if rank > sure:  # past what rounding explains the steps grow
+            step *= 2
+    return _narrowed(attempt, error, failed, rank, 0)
 
 
-def bisect_meeting(attempt: Callable[[int], float], error: float, low: int, maximum: int, *, bounded: bool) -> int:
+def _narrowed(attempt: Callable[[int], float], error: float, failed: int, met: int, precision: int) -> int:
+    """Bisect between a rank that fails and one that meets, down to one in ``precision`` of it (0: to the last rank)."""
+    while met - failed > 1 + (met // precision if precision else 0):
+        middle = (failed + met) // 2
+        if attempt(middle) <= error:
+            met = middle
+        else:
+            failed = middle
+    return met
+
+
+def _first(predicted: Array, error: float, maximum: int) -> int:
+    """Return the first rank from 1 on that is expected to meet an error, the maximum if none is."""
+    meets = predicted[1:] <= error
+    return min(int(np.argmax(meets)) + 1, maximum) if meets.any() else maximum
+
+
+def bisect_meeting(
+    attempt: Callable[[int], float], error: float, low: int, maximum: int, *, bounded: bool, precise: bool = False
+) -> int:
     """Return a rank that meets an error where only trying tells, close to the smallest.
 
     Parameters
@@ -189,11 +215,13 @@ def bisect_meeting(attempt: Callable[[int], float], error: float, low: int, maxi
         The largest rank to try.
     bounded : bool
         Whether ``maximum`` is a limit that may well be missed, and is tried first.
+    precise : bool
+        Whether to search to the last rank, not to 3 %.
 
     Returns
     -------
     int
-        The rank; a neighbour about 3 % smaller was seen to fail.
+        The rank; a neighbour about 3 % smaller, or just below, was seen to fail.
 
     Raises
     ------
@@ -207,13 +235,7 @@ def bisect_meeting(attempt: Callable[[int], float], error: float, low: int, maxi
         if rank == maximum:
             raise RankError(_unmet(error, attempt(maximum), maximum))
         failed, rank = rank, min(rank + max(1, rank // 2), maximum)
-    while rank - failed > 1 + rank // 32:
-        middle = (failed + rank) // 2
-        if attempt(middle) <= error:
-            rank = middle
-        else:
-            failed = middle
-    return rank
+    return _narrowed(attempt, error, failed, rank, 0 if precise else 32)
 
 
 def largest_affordable(affordable: Callable[[int], bool], maximum: int) -> int:

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from tensorconv.arrays import Array, as_float_array, smallest_normal, unit_roundoff
+from tensorconv.arrays import Array, smallest_normal, unit_roundoff
 from tensorconv.certificates import U64, gamma, n_roundings, operator_norm_bound, rounding_bound
-from tensorconv.convolution import comparable, compose_parts, convolve
+from tensorconv.convolution import as_data, comparable, compose_parts, convolve
 from tensorconv.errors import GeometryError
 from tensorconv.layers import ConvLayer, ConvSequence, as_layer, as_sequence
+from tensorconv.linalg import as_generator, unit_scale
 from tensorconv.text import aligned_table
 
 FACTORIZATION_SLACK = 64  # float64 roundings of a backward-stable factorization, relative to the kernel's norm
@@ -131,10 +132,10 @@ def verify(
     """
     original, steps = as_layer(layer), as_sequence(sequence)
     _check_channels(original, steps)
-    data = None if x is None else as_float_array("x", x).astype(np.float64)
+    data = None if x is None else as_data(x, original.geometry.ndim).astype(np.float64)
     size = _choose_size(original, steps, data, input_size)
-    outputs_differ = original.output_size(size) != steps.output_size(size)
-    probe = np.random.default_rng(rng).standard_normal((1, original.in_channels, *size))
+    outputs_differ = _outputs_differ(original, steps, size)
+    probe = as_generator(rng).standard_normal((1, original.in_channels, *size))
     try:
         composed = compose_parts([(step.kernel, step.geometry) for step in steps.layers])
     except GeometryError:
@@ -152,9 +153,9 @@ def verify(
             kernel_error = _relative_distance(w[0], v[0])
             error, magnitude = _composition_error(steps)
             slack = comparable((error, geometry), (np.asarray(original.kernel), original.geometry))[0][0]
-            slack = slack + FACTORIZATION_SLACK * U64 * float(np.linalg.norm(w[0]))
+            slack = slack + FACTORIZATION_SLACK * U64 * _norm(w[0])
             exact = consistent and bool((np.abs(v[0] - w[0]) <= slack).all()) and _same_bias(original, steps)
-            rounding = math.prod(w[0].shape[2:]) ** 0.5 * float(np.linalg.norm(magnitude)) * _float64_growth(steps)
+            rounding = math.prod(w[0].shape[2:]) ** 0.5 * _norm(magnitude) * _float64_growth(steps)
             difference = v[0] - w[0]
             bound = operator_norm_bound(difference, w[1].groups) + (rounding if len(steps) > 1 else 0.0)
         else:
@@ -187,7 +188,7 @@ def _choose_size(
 ) -> tuple[int, ...]:
     """Return the size asked for, or the smallest with an inside: two strides more than all extents and crops."""
     if input_size is not None:
-        return tuple(input_size)
+        return layer.geometry.spatial_size(input_size)
     if data is not None:
         return tuple(data.shape[2:])
     size = [3] * layer.geometry.ndim
@@ -205,8 +206,14 @@ def _choose_size(
     return tuple(size)
 
 
-def _as_float64(layer: ConvLayer) -> ConvLayer:
-    return ConvLayer(layer.kernel.astype(np.float64), layer.geometry, _bias(layer))
+def _outputs_differ(layer: ConvLayer, steps: ConvSequence, size: tuple[int, ...]) -> bool:
+    """Whether layer and steps give outputs of different size, for this input or one a little larger.
+
+    Sizes of outputs repeat with the product of all strides, so what agrees over that range agrees for every size.
+    """
+    period = math.prod(max(step.geometry.stride) for step in steps.layers) * max(layer.geometry.stride)
+    sizes = [tuple(n + more for n in size) for more in range(min(period, 256))]
+    return any(layer.output_size(n) != steps.output_size(n) for n in sizes)
 
 
 def _bias(layer: ConvLayer) -> Array:
@@ -261,9 +268,14 @@ def _operator_norm(steps: ConvSequence) -> float:
 
 def _relative_distance(reference: Array, other: Array) -> float:
     """Return ||other - reference|| / ||reference||; 0 for equal arrays, inf for a zero reference that is missed."""
-    distance = float(np.linalg.norm((other - reference).ravel()))
-    norm = float(np.linalg.norm(reference.ravel()))
+    distance, norm = _norm(other - reference), _norm(reference)
     return 0.0 if distance == 0 else distance / norm if norm else math.inf
+
+
+def _norm(array: Array) -> float:
+    """Return the Frobenius norm, safe from overflow and underflow of squares."""
+    scale = unit_scale(array)
+    return scale * float(np.linalg.norm((array / scale).ravel()))
 
 
 def _output_error(data: Array, layer: ConvLayer, steps: ConvSequence) -> float:

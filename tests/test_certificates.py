@@ -225,7 +225,7 @@ def test_the_norm_of_a_zero_kernel_is_zero() -> None:
     assert operator_norm_bound(np.zeros((20, 20, 3)), 1) == 0.0
 
 
-@pytest.mark.parametrize("power", [-700, -1020, 700, 1000])
+@pytest.mark.parametrize("power", [-900, -700, 700, 1000])
 @pytest.mark.parametrize("shape", [(3, 2, 3), (20, 18, 2)])
 def test_the_norm_bound_scales_with_the_kernel(power: int, shape: tuple[int, ...]) -> None:
     kernel = np.random.default_rng(0).standard_normal(shape)

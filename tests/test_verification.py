@@ -40,16 +40,15 @@ def layer_matrix(sequence: Any, n_in: int, size: tuple[int, ...]) -> Array:
     n = n_in * math.prod(size)
     units = np.concatenate([np.eye(n), np.zeros((1, n))]).reshape(n + 1, n_in, *size)
     y = tc.convolve(units, sequence).reshape(n + 1, -1)
-    return (y[:-1] - y[-1]).T
+    matrix: Array = (y[:-1] - y[-1]).T
+    return matrix
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_an_exact_split_is_exact(dtype: str) -> None:
     layer, steps = split()
     kernels = [step.kernel.astype(named_dtype(dtype)) for step in steps]
-    steps = tc.ConvSequence(
-        tuple(tc.ConvLayer(k, s.geometry, s.bias) for k, s in zip(kernels, steps, strict=True))
-    )
+    steps = tc.ConvSequence(tuple(tc.ConvLayer(k, s.geometry, s.bias) for k, s in zip(kernels, steps, strict=True)))
     report = tc.verify(layer, steps)
     assert (report.consistent, report.exact) == (True, True)
     assert (report.kernel_error, report.bias_error, report.output_error) == (0.0, 0.0, None)
@@ -349,12 +348,32 @@ def test_a_mutated_entry_of_a_factor_is_seen(step: int) -> None:
     assert not tc.verify(layer, mutated).exact
 
 
+@pytest.mark.parametrize("power", [-600, 600])
+def test_verdicts_do_not_depend_on_the_unit(power: int) -> None:
+    unit = 2.0**power  # scaling by it is exact, its square is beyond the range
+    layer, _ = split("float64", bias=None)
+    one = tc.ConvLayer.of(layer.kernel, **FULL)
+    doubled = tc.ConvLayer.of(2 * layer.kernel, **FULL)
+    scaled = [tc.ConvLayer.of(unit * pair.kernel, **FULL) for pair in (one, doubled)]
+    x = np.random.default_rng(1).standard_normal((2, 4, 9, 11))
+    expected, report = tc.verify(one, doubled, x), tc.verify(scaled[0], scaled[1], x)
+    assert (report.exact, report.kernel_error, report.output_error) == (False, 1.0, 1.0)
+    assert report.operator_bound == unit * expected.operator_bound
+    assert tc.verify(scaled[0], scaled[0], x).exact
+
+
+def global_state() -> tuple[bytes, int]:
+    """Return the state of numpy's global generator, which must not be drawn from."""
+    state = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    return state["key"].tobytes(), state["pos"]
+
+
 def test_seeds_are_generators_too_and_numpys_global_generator_is_left_alone() -> None:
     layer, steps = split()
-    state = np.random.get_state()[1].tobytes()  # type: ignore[union-attr] # noqa: NPY002
+    state = global_state()
     reports = {str(tc.verify(layer, steps, rng=rng)) for rng in (0, 7, np.random.default_rng(3))}
     assert len(reports) == 1
-    assert np.random.get_state()[1].tobytes() == state  # type: ignore[union-attr] # noqa: NPY002
+    assert global_state() == state
 
 
 def reports() -> list[Any]:
@@ -379,7 +398,8 @@ def test_reports_are_plain_values() -> None:
 
 def test_an_input_size_of_numpy_integers_is_reported_as_plain_integers() -> None:
     layer = tc.ConvLayer.of(np.ones((1, 1, 3)))
-    found = tc.verify(layer, layer, input_size=np.array([9])).to_dict()
+    size: Any = np.array([9])
+    found = tc.verify(layer, layer, input_size=size).to_dict()
     assert json.loads(json.dumps(found))["input_size"] == [9]
 
 

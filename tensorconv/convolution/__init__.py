@@ -2,6 +2,6 @@
 
 from tensorconv.convolution.canonical import comparable
 from tensorconv.convolution.compose import compose, compose_parts
-from tensorconv.convolution.run import Prepared, convolve, prepare
+from tensorconv.convolution.run import Prepared, as_data, convolve, prepare
 
-__all__ = ["Prepared", "comparable", "compose", "compose_parts", "convolve", "prepare"]
+__all__ = ["Prepared", "as_data", "comparable", "compose", "compose_parts", "convolve", "prepare"]

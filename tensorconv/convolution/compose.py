@@ -14,6 +14,7 @@ from tensorconv.arrays import Array
 from tensorconv.errors import GeometryError
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, as_sequence
+from tensorconv.linalg import one_blas_thread
 
 Part = tuple[Array, ConvGeometry]
 
@@ -75,7 +76,8 @@ def compose_parts(parts: list[Part]) -> Part:
         If no single convolution does the same.
     """
     first, *rest = [(np.asarray(kernel, np.float64), geometry) for kernel, geometry in parts]
-    return reduce(_compose_two, rest, first)
+    with one_blas_thread():
+        return reduce(_compose_two, rest, first)
 
 
 def _compose_two(first: Part, second: Part) -> Part:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,11 +13,11 @@ import numpy as np
 from tensorconv.arrays import Array, as_float_array
 from tensorconv.convolution import loops
 from tensorconv.convolution.tables import OffsetTables, offset_tables
-from tensorconv.errors import GeometryError, KernelError, KernelTypeError
+from tensorconv.convolution.threads import run_tasks
+from tensorconv.errors import KernelError, KernelTypeError
 from tensorconv.layers import ConvLayer, as_sequence
 
 TILE_BYTES = 2**18  # the panel of one tile stays in a core's second-level cache
-SMALL_WORK = 2**20  # below this many multiply-accumulates a thread costs more than it saves
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +52,7 @@ class PreparedLayer:
         y = np.empty((len(x), self.layer.out_channels, math.prod(self.output_size)), x.dtype)
         x = np.ascontiguousarray(x).reshape(len(x), x.shape[1], -1)
         tasks = self._transposed_tasks(x, y) if self.layer.geometry.transposed else self._tasks(x, y)
-        _run(tasks, n_threads() if self.weights.size * y.shape[2] * len(x) > SMALL_WORK else 1)
+        run_tasks(tasks, n_macs=self.weights.size * y.shape[2] * len(x))
         return y.reshape(*y.shape[:2], *self.output_size)
 
     def _tasks(self, x: Array, y: Array) -> Iterable[Callable[[], None]]:
@@ -172,7 +170,10 @@ def prepare(sequence: Any, input_size: Sequence[int], dtype: Any = "float64") ->
     >>> tc.prepare(blur, [4])(np.array([[[3.0, 0.0, 3.0, 6.0]]]))
     array([[[1., 2., 3., 3.]]])
     """
-    kind = np.dtype(dtype)
+    try:
+        kind = np.dtype(dtype)
+    except TypeError as error:
+        raise KernelTypeError(f"dtype must be float32 or float64, got {dtype!r}") from error
     if kind.name not in ("float32", "float64"):
         raise KernelTypeError(
             f'dtype must be float32 or float64, got {kind}; convert the data, e.g. x.astype("float32")'
@@ -220,34 +221,34 @@ def convolve(x: Any, sequence: Any) -> Array:
     array([[[0., 2., 0.]]])
     """
     steps = as_sequence(sequence)
-    data = as_float_array("x", x)
-    ndim = steps.layers[0].geometry.ndim
-    if data.ndim != ndim + 2:
-        raise KernelError(f"x must have shape (B, C, {ndim} spatial axes), got {data.shape}; add a batch axis: x[None]")
+    data = as_data(x, steps.layers[0].geometry.ndim)
     return prepare(steps, data.shape[2:], data.dtype)(data)
 
 
-def n_threads() -> int:
-    """Return how many threads to use: TENSORCONV_NUM_THREADS, else the cores granted to this process.
+def as_data(x: Any, ndim: int) -> Array:
+    """Return data as a floating-point array of the right number of axes.
+
+    Parameters
+    ----------
+    x : array_like, shape (B, C, L1..LN)
+        Data.
+    ndim : int
+        Number of spatial axes N.
 
     Returns
     -------
-    int
-        At least 1.
+    ndarray
+        The data, not necessarily a copy.
 
     Raises
     ------
-    GeometryError
-        If the variable is set to anything but a positive integer.
+    KernelError
+        If it has another number of axes, or holds NaN or inf.
     """
-    wanted = os.environ.get("TENSORCONV_NUM_THREADS", "")
-    if not wanted:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not wanted.isdecimal() or int(wanted) < 1:
-        raise GeometryError(
-            f"TENSORCONV_NUM_THREADS must be a positive integer, got {wanted!r}; unset it or set it to 1"
-        )
-    return int(wanted)
+    data = as_float_array("x", x)
+    if data.ndim != ndim + 2:
+        raise KernelError(f"x must have shape (B, C, {ndim} spatial axes), got {data.shape}; add a batch axis: x[None]")
+    return data
 
 
 def _prepare_layer(layer: ConvLayer, size: tuple[int, ...], dtype: np.dtype[Any]) -> PreparedLayer:
@@ -271,13 +272,3 @@ def _prepare_layer(layer: ConvLayer, size: tuple[int, ...], dtype: np.dtype[Any]
         output_size,
         tile,
     )
-
-
-def _run(tasks: Iterable[Callable[[], None]], threads: int) -> None:
-    if threads == 1:
-        for task in tasks:
-            task()
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(task) for task in tasks]:
-            done.result()

@@ -8,6 +8,7 @@ from tensorconv.factorizations.registry import methods, register, registered
 from tensorconv.factorizations.scheme import Fitter, Scheme
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.factorizations.svd import svd
+from tensorconv.factorizations.tensor_train import tensor_train
 from tensorconv.factorizations.tucker import tucker
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "registered",
     "solve",
     "svd",
+    "tensor_train",
     "tucker",
 ]

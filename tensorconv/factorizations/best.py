@@ -155,7 +155,7 @@ def factorize(
     target = as_layer(layer)
     if method != "best":
         known = methods()
-        if method not in known:
+        if not isinstance(method, str) or method not in known:
             raise RankError(f'method must be "best" or one of {", ".join(known)}, got {method!r}')
         if method == "cp":
             options["rng"] = rng

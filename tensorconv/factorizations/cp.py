@@ -18,7 +18,7 @@ from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Schem
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, as_layer
-from tensorconv.linalg import cp_als, singular_values
+from tensorconv.linalg import as_generator, cp_als, singular_values
 
 WARM_SWEEPS = 80  # of a fit that starts from a neighbour's factors; a Gaussian start takes up to 200
 
@@ -150,7 +150,7 @@ class CPFitter(Fitter):
     def __init__(self, scheme: CP) -> None:
         super().__init__(scheme)
         self.scheme = scheme
-        generator = np.random.default_rng(scheme.rng)
+        generator = as_generator(scheme.rng)
         self.seed = int(generator.integers(2**63))
         if scheme.layer.dtype != np.float64:
             self.scale = 1.0  # squares of float32 numbers are safe in float64 as they are

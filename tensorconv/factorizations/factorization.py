@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from tensorconv.arrays import Array
-from tensorconv.errors import UnsupportedExportError
+from tensorconv.errors import GeometryError, KernelError, UnsupportedExportError
 from tensorconv.factorizations.scheme import Rank, Scheme
+from tensorconv.integers import is_integer
 from tensorconv.layers import ConvLayer, ConvSequence
+from tensorconv.linalg import one_blas_thread
 
 CHUNK = 2**17  # kernel entries reconstructed at a time
 
@@ -55,8 +57,9 @@ class Factorization:
     def kernel(self) -> Array:
         """The kernel (O, I, K1..KN) that the factors mean, computed in float64, in the layer's data type."""
         kernel = np.empty(self.scheme.block_shape, self.layer.dtype)
-        for rows, block in _reconstructed(self.scheme, self.factors):
-            kernel[:, rows] = block
+        with one_blas_thread():
+            for rows, block in _reconstructed(self.scheme, self.factors):
+                kernel[:, rows] = block
         kernel = kernel.reshape(self.layer.kernel.shape)
         kernel.flags.writeable = False
         return kernel
@@ -94,18 +97,25 @@ class Factorization:
 
         Returns
         -------
-        tensorly.cp_tensor.CPTensor or tensorly.tucker_tensor.TuckerTensor
-            For the methods "cp" and "tucker".
+        CPTensor, TuckerTensor or TTTensor of tensorly
+            For the methods "cp", "tucker" and "tensor_train", whose train is of (I, K1..KN, O/G).
 
         Raises
         ------
         UnsupportedExportError
             If TensorLy has no such decomposition.
+        GeometryError
+            If there is no such group.
         """
+        if not is_integer(group) or not 0 <= group < self.layer.geometry.groups:
+            raise GeometryError(
+                f"group must be from 0 to {self.layer.geometry.groups - 1} for this layer, got {group!r}"
+            )
         convert = getattr(self.scheme, "to_tensorly", None)
         if convert is None:
             raise UnsupportedExportError(
-                f"TensorLy has no decomposition for method {self.method!r}; use f.factors, or method 'cp' or 'tucker'"
+                f"TensorLy has no decomposition for method {self.method!r}; use f.factors, or method cp, tucker or "
+                "tensor_train"
             )
         return convert(self.factors, group)
 
@@ -134,13 +144,22 @@ def relative_error(scheme: Scheme, factors: Mapping[str, Array]) -> float:
     -------
     float
         ``||W - kernel|| / ||W||`` with the kernel rounded to the layer's type; 0.0 if both are zero, inf if only W is.
+
+    Raises
+    ------
+    KernelError
+        If the kernel that the factors mean overflows the layer's type.
     """
     kernel = scheme.layer.kernel.reshape(scheme.block_shape)
     scale = float(np.abs(kernel).max()) or 1.0
     lost = norm = 0.0
     for rows, block in _reconstructed(scheme, factors):
         exact = kernel[:, rows].astype(np.float64)
-        lost += float(np.sum(((block.astype(kernel.dtype) - exact) / scale) ** 2))
+        with np.errstate(over="ignore"):
+            stored = block.astype(kernel.dtype).astype(np.float64)
+        if not np.isfinite(stored).all():
+            raise KernelError(f"the factored kernel overflows {kernel.dtype}; convert the kernel to a wider type first")
+        lost += float(np.sum(((stored - exact) / scale) ** 2))
         norm += float(np.sum((exact / scale) ** 2))
     return math.sqrt(lost / norm) if norm else (math.inf if lost else 0.0)
 

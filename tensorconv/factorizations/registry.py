@@ -84,7 +84,7 @@ def methods() -> MappingProxyType[str, Callable[..., Any]]:
     Examples
     --------
     >>> list(methods())
-    ['depthwise_separable', 'svd', 'tucker', 'cp']
+    ['depthwise_separable', 'svd', 'tensor_train', 'tucker', 'cp']
     """
     return MappingProxyType({name: method.function for name, method in registered().items()})
 

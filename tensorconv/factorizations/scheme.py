@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorconv import ranks
+from tensorconv.arrays import unit_roundoff
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer
 from tensorconv.linalg import unit_scale
@@ -155,7 +156,7 @@ class Fitter(ABC):
     @property
     def blocks(self) -> Array:
         """A new array of the kernel (G, O/G, I, K1..KN) in float64, its largest magnitude in [1, 2)."""
-        return np.multiply(self._kernel, 1 / self.scale, dtype=np.float64)
+        return np.divide(self._kernel, self.scale, dtype=np.float64)
 
     @abstractmethod
     def factors(self, rank: Rank) -> Factors:
@@ -226,15 +227,18 @@ class Fitter(ABC):
         del cost
         tail = ranks.tail_energy(self.spectra()[0])
         predicted = np.sqrt(tail / (tail[0] or 1.0))
-        return (ranks.first_meeting(lambda r: attempt((r,)), error, predicted, maximum[0]),)
+        noise = max(8 * unit_roundoff(self._kernel.dtype), 1e-6)  # of storing, and of squared singular values
+        return (ranks.first_meeting(lambda r: attempt((r,)), error, predicted, maximum[0], noise=noise),)
 
-    def meet_budget(self, affordable: Callable[[Rank], bool], maximum: Rank) -> Rank | None:
+    def meet_budget(self, cost: Callable[[Rank], Fraction], limit: Fraction, maximum: Rank) -> Rank | None:
         """Return the most exact affordable ranks; by default for methods of one rank.
 
         Parameters
         ----------
-        affordable : callable
-            Whether given ranks are affordable.
+        cost : callable
+            What given ranks cost.
+        limit : Fraction
+            What they may cost.
         maximum : tuple of int
             The largest useful ranks.
 
@@ -243,7 +247,7 @@ class Fitter(ABC):
         tuple of int or None
             The ranks; None if none is affordable.
         """
-        rank = ranks.largest_affordable(lambda r: affordable((r,)), maximum[0])
+        rank = ranks.largest_affordable(lambda r: cost((r,)) <= limit, maximum[0])
         return (rank,) if rank else None
 
 

@@ -139,8 +139,8 @@ def _choose_rank(
     if request.rank is not None:
         return _asked_rank(scheme, fitter, request.rank)
     if request.budget is not None:
-        limit = Fraction(request.budget) * dense
-        rank = fitter.meet_budget(lambda r: cost(r) <= limit, maximum)
+        limit = Fraction(float(request.budget)) * dense
+        rank = fitter.meet_budget(cost, limit, maximum)
         if rank is None:
             least = float(cost((1,) * len(maximum)) / dense)
             raise RankError(
@@ -158,10 +158,10 @@ def _choose_rank(
 
 def _asked_rank(scheme: Scheme, fitter: Fitter, rank: Any) -> Rank:
     maximum = scheme.maximum
-    if callable(rank):
-        chosen = ranks.spread(tuple(rank(fitter.spectra(), maximum)), maximum)
-    else:
-        chosen = ranks.spread(rank, maximum)
+    asked = rank(fitter.spectra(), maximum) if callable(rank) else rank
+    if callable(rank) and not isinstance(asked, (list, tuple)):
+        raise RankError(f"a rank rule must give one integer per rank, as a tuple, got {asked!r}")
+    chosen = ranks.spread(asked, maximum)
     for entry, most, rule in zip(chosen, maximum, scheme.maximum_rules, strict=True):
         if not 1 <= entry <= most:
             shown = operator.index(rank) if not callable(rank) and np.ndim(rank) == 0 else chosen

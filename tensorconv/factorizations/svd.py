@@ -16,6 +16,7 @@ from tensorconv.factorizations.registry import register
 from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Scheme, Shape, product, wide
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.geometry import ConvGeometry
+from tensorconv.integers import is_integer
 from tensorconv.layers import ConvLayer, as_layer
 from tensorconv.linalg import singular_values, truncated_svd
 
@@ -59,10 +60,10 @@ class SplitSVD(Scheme):
         ndim = layer.geometry.ndim
         if split in ("in", "out"):
             return cls(layer, tuple(range(ndim)) if split == "out" else ())
-        axes: set[Any] = set() if isinstance(split, str) or not isinstance(split, Sequence) else set(split)
-        if not axes or not axes <= set(range(ndim)):
+        listed = split if isinstance(split, Sequence) and not isinstance(split, str) else ()
+        if not listed or not all(is_integer(axis) and 0 <= axis < ndim for axis in listed):
             raise RankError(f'split must be "in", "out" or a tuple of spatial axes from 0 to {ndim - 1}, got {split!r}')
-        return cls(layer, tuple(sorted(axes)))
+        return cls(layer, tuple(sorted({int(axis) for axis in listed})))
 
     @property
     def rest(self) -> tuple[int, ...]:

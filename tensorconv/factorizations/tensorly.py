@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorly
 from tensorly.cp_tensor import CPTensor
+from tensorly.tt_tensor import TTTensor
 from tensorly.tucker_tensor import TuckerTensor
 
 from tensorconv.factorizations.scheme import Array
@@ -48,3 +49,20 @@ def tucker_tensor(core: Array, factors: Sequence[Array]) -> Any:
     """
     with tensorly.backend_context("numpy", local_threadsafe=True):
         return TuckerTensor((core, list(factors)))
+
+
+def train_tensor(cores: Sequence[Array]) -> Any:
+    """Return a TTTensor.
+
+    Parameters
+    ----------
+    cores : sequence of ndarray, shape (r_before, size, r_after)
+        One core per mode.
+
+    Returns
+    -------
+    tensorly.tt_tensor.TTTensor
+        The same arrays in TensorLy's container.
+    """
+    with tensorly.backend_context("numpy", local_threadsafe=True):
+        return TTTensor(list(cores))

@@ -195,8 +195,9 @@ def tucker(
     [(3, 6, 1, 1), (4, 3, 3, 3), (8, 4, 1, 1)]
     """
     target = as_layer(layer)
-    if isinstance(rank, Sequence) and not isinstance(rank, str) and len(rank) == 2 + target.geometry.ndim:
+    n_given = len(rank) if isinstance(rank, (Sequence, np.ndarray)) and np.ndim(rank) == 1 else 0
+    if n_given == 2 + target.geometry.ndim:
         spatial = True
-    elif spatial and isinstance(rank, Sequence) and len(rank) == 2:
+    elif spatial and n_given == 2:
         rank = (*rank, *target.kernel_size)
     return solve(Tucker(target, spatial), Request(rank, error, budget, of, input_size))

@@ -131,13 +131,13 @@ class TuckerFitter(Fitter):
             "ask for a larger error, or convert the kernel to a wider data type"
         )
 
-    def meet_budget(self, affordable: Callable[[Rank], bool], maximum: Rank) -> Rank | None:
+    def meet_budget(self, cost: Callable[[Rank], Fraction], limit: Fraction, maximum: Rank) -> Rank | None:
         """Take the affordable ranks of the least predicted error."""
         best: tuple[float, Rank] | None = None
         for spatial, surface in self.surfaces:
             r_out = maximum[0]
             for r_in in range(1, maximum[1] + 1):  # the more in-channels, the fewer out-channels are affordable
-                while r_out and not affordable((r_out, r_in, *spatial)):
+                while r_out and cost((r_out, r_in, *spatial)) > limit:
                     r_out -= 1
                 if r_out and (best is None or surface[r_out - 1, r_in - 1] < best[0]):
                     best = (float(surface[r_out - 1, r_in - 1]), (r_out, r_in, *spatial))

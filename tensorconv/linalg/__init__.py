@@ -3,15 +3,18 @@
 from tensorconv.linalg.cp import CPDecomposition, cp_als
 from tensorconv.linalg.gsvd import GSVD, gsvd
 from tensorconv.linalg.metric import metric_svd
+from tensorconv.linalg.randomness import as_generator
 from tensorconv.linalg.regression import reduced_rank_regression
-from tensorconv.linalg.scaling import balance, unit_scale
+from tensorconv.linalg.scaling import balance, square_safe_scale, unit_scale
 from tensorconv.linalg.svd import singular_values, truncated_svd
+from tensorconv.linalg.tensor_train import tensor_train_svd, unfolding_ranks, unfolding_spectra
 from tensorconv.linalg.threads import one_blas_thread
 from tensorconv.linalg.tucker import hooi, hosvd, mode_product, multi_mode_product
 
 __all__ = [
     "GSVD",
     "CPDecomposition",
+    "as_generator",
     "balance",
     "cp_als",
     "gsvd",
@@ -23,6 +26,10 @@ __all__ = [
     "one_blas_thread",
     "reduced_rank_regression",
     "singular_values",
+    "square_safe_scale",
+    "tensor_train_svd",
     "truncated_svd",
+    "unfolding_ranks",
+    "unfolding_spectra",
     "unit_scale",
 ]

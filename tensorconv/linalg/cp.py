@@ -12,12 +12,15 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from tensorconv.errors import RankError
+from tensorconv.linalg.randomness import as_generator
 from tensorconv.linalg.scaling import unit_scale
 from tensorconv.linalg.svd import peak_signs
 from tensorconv.linalg.threads import one_blas_thread
 
 Array = NDArray[Any]
 WINDOW = 10  # sweeps over which the improvement is judged
+RIDGES = {"float32": 1e-7, "float64": 1e-14}
+TRUSTED = 2e-3  # how far an error from float32 inner products may be from the true one: the root of their rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +63,7 @@ def cp_als(
     n_iter_max: int = 200,
     tol: float = 1e-5,
     target: float = 0.0,
+    ridge: float | None = None,
     start: Sequence[Array] | None = None,
 ) -> CPDecomposition:
     """Approximate a tensor by a sum of rank-one terms, by alternating least squares.
@@ -71,7 +75,8 @@ def cp_als(
     Parameters
     ----------
     tensor : ndarray
-        Real tensor of order 2 or more. float32 runs the large products in float32; all else is float64.
+        Real tensor of order 2 or more. float32 runs the large products in float32, all else in float64; where the
+        terms all but cancel, so that float32 products mislead, it starts over in float64.
     rank : int
         Number of terms, at least 1; it may exceed every mode's size.
     rng : int or numpy.random.Generator
@@ -82,6 +87,9 @@ def cp_als(
         Stop when the error falls by less than this share over 10 sweeps.
     target : float
         Stop once the relative error is a thousandth below this.
+    ridge : float, optional
+        Share of their mean that is added to the diagonal of the normal equations, so that surplus terms stay small
+        instead of cancelling one another; 1e-7 for float32 tensors and 1e-14 for float64 ones if not given.
     start : sequence of ndarray, optional
         Factors (size, rank) to start from, one per mode.
 
@@ -107,20 +115,27 @@ def cp_als(
         )
     order = sorted(range(tensor.ndim), key=lambda mode: -tensor.shape[mode])
     scale = unit_scale(tensor)
-    problem = _Problem(np.transpose(tensor, order), scale)
+    if ridge is None:
+        ridge = RIDGES.get(tensor.dtype.name, RIDGES["float64"])
+    problem = _Problem(np.transpose(tensor, order), scale, ridge)
     if problem.squared_norm == 0:
         factors = [np.zeros((size, rank)) for size in tensor.shape]
         return CPDecomposition(np.zeros(rank), factors, 0.0, 0, True, [0.0])
     if start is None:
-        generator = np.random.default_rng(rng)
-        found = [generator.standard_normal((size, rank)) for size in problem.shape]
-    else:
-        found = [np.array(start[mode], np.float64) for mode in order]
-        found[0] = found[0] / scale
+        generator = as_generator(rng)
+        drawn = {mode: generator.standard_normal((tensor.shape[mode], rank)) for mode in order}
+        drawn[order[0]] *= scale  # so that the unit of the tensor does not matter, to the bit
+        start = [drawn[mode] for mode in range(tensor.ndim)]
+    found = [np.array(start[mode], np.float64) for mode in order]
+    found[0] /= scale
     with one_blas_thread():
         found, history, converged = _sweeps(problem, found, n_iter_max, tol, max(0.999 * target, 1e-12))
         weights, found = _normalised(found)
         error = problem.true_error([found[0] * weights, *found[1:]])
+    if problem.dtype != np.float64 and error > history[-1] + TRUSTED:
+        # Terms that all but cancel blow up the rounding of float32 products: only float64 can go on from there.
+        again = tensor.astype(np.float64)
+        return cp_als(again, rank, n_iter_max=n_iter_max, tol=tol, target=target, ridge=ridge, start=start)
     factors = [found[order.index(mode)] for mode in range(tensor.ndim)]
     return CPDecomposition(weights * scale, factors, error, len(history), converged, history)
 
@@ -128,7 +143,8 @@ def cp_als(
 class _Problem:
     """The tensor as the two operands of a sweep: modes (a, rest.., b) with a and b the largest."""
 
-    def __init__(self, tensor: Array, scale: float) -> None:
+    def __init__(self, tensor: Array, scale: float, ridge: float) -> None:
+        self.ridge = ridge
         self.shape = tensor.shape
         self.small = tensor.shape[2:]
         self.n_small = int(np.prod(self.small, dtype=np.int64))
@@ -168,15 +184,15 @@ def _sweeps(
     for _ in range(n_iter_max):
         a, b, *rest = factors
         taps, taps_gram = _khatri_rao(rest, rank), reduce(np.multiply, map(_gram, rest), ones)
-        b = _solve(_gram(a) * taps_gram, _weighted_sum(products, taps))
+        b = _solve(_gram(a) * taps_gram, _weighted_sum(products, taps), problem.ridge)
         del products  # the largest arrays here: as few as can be are alive at a time
         b_gram = _gram(b)
         onto_a = problem.onto_a(b)
-        a = _solve(b_gram * taps_gram, _weighted_sum(onto_a, taps))
+        a = _solve(b_gram * taps_gram, _weighted_sum(onto_a, taps), problem.ridge)
         inner = np.einsum("kar,ar->kr", onto_a, a.astype(onto_a.dtype)).astype(np.float64)
         del onto_a
         pair_gram = _gram(a) * b_gram
-        rest = _update_small(rest, inner, pair_gram, problem.small)
+        rest = _update_small(rest, inner, pair_gram, problem)
         taps = _khatri_rao(rest, rank)
         squared = problem.squared_norm - 2 * np.sum(inner * taps)
         squared += np.sum(pair_gram * reduce(np.multiply, map(_gram, rest), ones))
@@ -200,9 +216,9 @@ def _sweeps(
     return factors, history, False
 
 
-def _update_small(rest: list[Array], inner: Array, pair_gram: Array, sizes: tuple[int, ...]) -> list[Array]:
+def _update_small(rest: list[Array], inner: Array, pair_gram: Array, problem: _Problem) -> list[Array]:
     """Solve for each small factor in turn, from the inner products (K, R) of slices and the two large factors."""
-    rest = list(rest)
+    rest, sizes = list(rest), problem.small
     grid = inner.reshape(*sizes, -1)
     for j in range(len(rest)):
         gram, target = pair_gram, grid
@@ -211,7 +227,7 @@ def _update_small(rest: list[Array], inner: Array, pair_gram: Array, sizes: tupl
                 gram = gram * _gram(factor)
                 target = target * factor.reshape([-1 if m == i else 1 for m in range(len(sizes))] + [factor.shape[1]])
         target = target.sum(axis=tuple(i for i in range(len(sizes)) if i != j))
-        rest[j] = _solve(gram, target)
+        rest[j] = _solve(gram, target, problem.ridge)
     return rest
 
 
@@ -242,9 +258,9 @@ def _weighted_sum(products: Array, taps: Array) -> Array:
     return total
 
 
-def _solve(gram: Array, target: Array) -> Array:
-    """Return target @ gram^-1; where the Gram matrix is singular, a ridge far below the data is raised as needed."""
-    ridge = 1e-14 * max(float(np.trace(gram)) / len(gram), np.finfo(float).tiny)
+def _solve(gram: Array, target: Array, share: float) -> Array:
+    """Return target @ gram^-1 with a ridge, which is raised where the Gram matrix is not definite even so."""
+    ridge = share * max(float(np.trace(gram)) / len(gram), np.finfo(float).tiny)
     while True:
         shifted = gram.copy()
         shifted[np.diag_indices(len(gram))] += ridge

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+SAFE = (1e-100, 1e100)  # magnitudes whose squares, and sums of them, stay far inside float64
 
 
 def balance(left: Array, left_axis: int, right: Array, right_axis: int) -> None:
@@ -34,7 +35,7 @@ def balance(left: Array, left_axis: int, right: Array, right_axis: int) -> None:
     """
     a, b = _norms(left, left_axis), _norms(right, right_axis)
     alive = (a > 0) & (b > 0)
-    to_left = np.sqrt(np.divide(b, a, out=np.zeros_like(a), where=alive))
+    to_left = np.divide(np.sqrt(b), np.sqrt(a), out=np.zeros_like(a), where=alive)
     to_right = np.divide(1.0, to_left, out=np.zeros_like(a), where=alive)
     left *= _along(to_left, left.ndim, left_axis)
     right *= _along(to_right, right.ndim, right_axis)
@@ -57,10 +58,29 @@ def unit_scale(array: Array) -> float:
     return math.ldexp(1.0, math.frexp(peak)[1] - 1) if peak else 1.0
 
 
+def square_safe_scale(array: Array) -> float:
+    """Return 1.0 where squares neither over- nor underflow, else the scale of :func:`unit_scale`.
+
+    Parameters
+    ----------
+    array : ndarray
+        Finite numbers.
+
+    Returns
+    -------
+    float
+        A power of two to divide by before sums of squares are taken.
+    """
+    scale = unit_scale(array)
+    return 1.0 if SAFE[0] < scale < SAFE[1] else scale
+
+
 def _norms(factor: Array, axis: int) -> Array:
     axes = list(range(factor.ndim))
-    squares: Array = np.einsum(factor, axes, factor, axes, [axis % factor.ndim])
-    return np.sqrt(squares)
+    scale = square_safe_scale(factor)
+    scaled = factor if scale == 1 else factor / scale
+    squares: Array = np.einsum(scaled, axes, scaled, axes, [axis % factor.ndim])  # type: ignore[arg-type]
+    return scale * np.sqrt(squares)
 
 
 def _along(values: Array, ndim: int, axis: int) -> Array:

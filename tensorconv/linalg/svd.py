@@ -9,6 +9,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from tensorconv.errors import RankError
+from tensorconv.linalg.scaling import square_safe_scale
 
 Array = NDArray[Any]
 # Squaring loses singular values below sqrt(u) of the largest; above this share their vectors keep half the digits.
@@ -59,6 +60,10 @@ def truncated_svd(matrices: Array, rank: int | None = None, *, refine: bool = Tr
         rank = min(m, n)
     if not 1 <= rank <= min(m, n):
         raise RankError(f"rank must be between 1 and {min(m, n)} = min{(m, n)}, got {rank}")
+    scale = square_safe_scale(a)
+    if scale != 1:
+        u, s, vh = truncated_svd(a / scale, rank, refine=refine)
+        return u, s * scale, vh
     if m <= n:
         u, s, vh = _wide_svd(a, rank, refine)
     else:
@@ -141,6 +146,9 @@ def singular_values(matrices: Array) -> Array:
         The singular values; those below 1e-8 of the largest are noise.
     """
     a = np.asarray(matrices, np.float64)
+    scale = square_safe_scale(a)
+    if scale != 1:
+        return scale * singular_values(a / scale)
     gram = a @ np.swapaxes(a, -1, -2) if a.shape[-2] <= a.shape[-1] else np.swapaxes(a, -1, -2) @ a
     values: Array = np.linalg.eigvalsh(gram)[..., ::-1]
     return np.sqrt(np.maximum(values, 0))

@@ -12,13 +12,21 @@ from threadpoolctl import ThreadpoolController
 
 _lock = threading.Lock()
 _inside = 0
-_limit: Any = None
+_before: list[tuple[Any, int]] = []
 
 
 @cache
-def _controller() -> ThreadpoolController:
+def _libraries() -> list[Any]:
     """Find the loaded BLAS libraries once; numpy's and scipy's are loaded by then."""
-    return ThreadpoolController()
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
+
+
+def _set(library: Any, n_threads: int) -> None:
+    """Set a library's limit, also from another thread than the one that set it before.
+
+    threadpoolctl's public call is ignored there while that thread lives; blocks here are counted, so it is safe.
+    """
+    getattr(library, "_real_set_num_threads", library.set_num_threads)(n_threads)
 
 
 @contextmanager
@@ -34,11 +42,12 @@ def one_blas_thread() -> Iterator[None]:
     None
         Nothing; the limit holds inside the block.
     """
-    global _inside, _limit
+    global _inside
     with _lock:
         if _inside == 0:
-            _limit = _controller().limit(limits=1, user_api="blas")
-            _limit.__enter__()
+            _before[:] = [(library, library.get_num_threads()) for library in _libraries()]
+            for library, _ in _before:
+                _set(library, 1)
         _inside += 1
     try:
         yield
@@ -46,4 +55,5 @@ def one_blas_thread() -> Iterator[None]:
         with _lock:
             _inside -= 1
             if _inside == 0:
-                _limit.__exit__(None, None, None)
+                for library, n_threads in _before:
+                    _set(library, n_threads)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorconv.errors import RankError
+from tensorconv.linalg.scaling import square_safe_scale
 from tensorconv.linalg.svd import leading_eigenvectors, peak_signs
 
 Array = NDArray[Any]
@@ -56,7 +57,11 @@ def hosvd(tensor: Array, ranks: Sequence[int], *, rotate: bool = False) -> tuple
     sizes = core.shape
     if len(ranks) != core.ndim or any(not 1 <= r <= n for r, n in zip(ranks, sizes, strict=False)):
         raise RankError(f"ranks must be one per mode, from 1 to its size in {sizes}, got {tuple(ranks)}")
-    factors: list[Array] = [np.empty(0)] * core.ndim
+    scale = square_safe_scale(core)
+    if scale != 1:
+        core, factors = hosvd(core / scale, ranks, rotate=rotate)
+        return core * scale, factors
+    factors = [np.empty(0)] * core.ndim
     for mode in sorted(range(core.ndim), key=lambda m: ranks[m] / sizes[m]):
         if ranks[mode] == sizes[mode] and not rotate:
             factors[mode] = np.eye(sizes[mode])
@@ -90,8 +95,12 @@ def hooi(tensor: Array, ranks: Sequence[int], *, n_iter: int = 2) -> tuple[Array
     RankError
         If there is not one rank per mode, or one is out of range.
     """
-    core, factors = hosvd(tensor, ranks)
     data = np.asarray(tensor, np.float64)
+    scale = square_safe_scale(data)
+    if scale != 1:
+        core, factors = hooi(data / scale, ranks, n_iter=n_iter)
+        return core * scale, factors
+    core, factors = hosvd(data, ranks)
     truncated = [m for m in range(data.ndim) if ranks[m] < data.shape[m]]
     if len(truncated) < 2 or n_iter < 1:  # one truncated mode: the HOSVD is the truncated SVD, which is optimal
         return core, factors

@@ -232,9 +232,7 @@ def formula_holds(first: Axis, second: Axis, transposed: bool) -> bool:
 
 
 PADDINGS = ((0, 0), (1, 1), (0, 1), (2, 2), (-1, 0))
-AXES = [
-    (k, s, d, *pair) for k in (1, 2, 3) for s in (1, 2) for d in ((1, 2) if k > 1 else (1,)) for pair in PADDINGS
-]
+AXES = [(k, s, d, *pair) for k in (1, 2, 3) for s in (1, 2) for d in ((1, 2) if k > 1 else (1,)) for pair in PADDINGS]
 # Refused though the formula holds: the rule looks at taps, padding and crops only, not at whether the first layer's own
 # padding or stride already keeps its taps off the zeros (a kernel of two taps at stride 2 padded low, a kernel of three
 # taps padded by two all round; transposed: a second layer whose taps do not reach back over what was cropped), or
@@ -266,10 +264,13 @@ def pair(first: dict[str, Any], second: dict[str, Any], taps: tuple[int, int] = 
     """Return two layers of one channel, with two axes of which the last is as told."""
     layers = []
     for n_taps, attributes in zip(taps, (first, second), strict=True):
-        per_axis = {name: (1, value) for name, value in attributes.items() if name in ("stride", "dilation")}
-        padding = {"padding": ((0, 0), attributes["padding"])} if "padding" in attributes else {}
-        kind = {"transposed": attributes.get("transposed", False)}
-        layers.append(tc.ConvLayer.of(np.ones((1, 1, 1, n_taps)), **per_axis, **padding, **kind))
+        geometry = tc.ConvGeometry(
+            stride=(1, attributes.get("stride", 1)),
+            padding=((0, 0), attributes.get("padding", (0, 0))),
+            dilation=(1, 1),
+            transposed=attributes.get("transposed", False),
+        )
+        layers.append(tc.ConvLayer(np.ones((1, 1, 1, n_taps)), geometry))
     return tc.ConvSequence(tuple(layers))
 
 

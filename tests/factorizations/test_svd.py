@@ -110,7 +110,7 @@ def test_the_message_of_the_plan() -> None:
 
 
 def test_small_singular_values_are_kept_in_float64() -> None:
-    # the eigenvalues of a Gram matrix hide singular values below 1e-8 of the largest; nine decades further are asked for
+    # the eigenvalues of a Gram matrix hide singular values below 1e-8 of the largest; more is asked for
     rng = np.random.default_rng(1)
     left, right = (np.linalg.qr(rng.standard_normal((n, 8)))[0] for n in (8, 27))
     values = 10.0 ** -np.arange(0, 16, 2)
@@ -132,13 +132,10 @@ def test_variants_are_those_that_differ() -> None:
         assert found == splits
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("split", ["out", "in", (0,)], ids=str)
-def test_the_rank_of_a_deficient_kernel_is_found(split: Any, dtype: str) -> None:
+@pytest.mark.parametrize("error", [1e-3, 1e-6, 1e-10])
+def test_the_rank_of_a_deficient_kernel_is_found(split: Any, error: float) -> None:
     rng = np.random.default_rng(2)
     kernel = np.einsum("or,rk,ir,rl->oikl", *(rng.standard_normal(shape) for shape in [(8, 2), (2, 3), (6, 2), (2, 3)]))
-    layer = tc.ConvLayer.of(kernel.astype(dtype))
-    exact = tc.svd(layer, 2, split=split)
-    contracts.check_exact(layer, exact)
-    for error in (1e-3, 1e-6, 2 * exact.relative_error):
-        assert tc.svd(layer, error=error, split=split).rank == 2
+    contracts.check_exact(tc.ConvLayer.of(kernel), tc.svd(kernel, 2, split=split))
+    assert tc.svd(kernel, error=error, split=split).rank == 2
