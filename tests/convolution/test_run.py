@@ -136,8 +136,8 @@ def test_anything_with_a_sequence_is_run() -> None:
 def test_bits_do_not_depend_on_the_number_of_threads(transposed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = large(transposed)
     outputs = set()
-    for threads in ("1", "2", "3", "7"):
-        monkeypatch.setenv("TENSORCONV_NUM_THREADS", threads)
+    for number in ("1", "2", "3", "7"):
+        monkeypatch.setenv("TENSORCONV_NUM_THREADS", number)
         outputs.add(bits(tc.convolve(x, layer)))
     assert len(outputs) == 1
 
@@ -153,8 +153,8 @@ def test_the_number_of_threads_is_read_anew_by_every_call(transposed: bool, monk
         compiled(*arguments)
 
     monkeypatch.setattr(loops, name, recorded)
-    for threads in ("2", "1", "3"):
-        monkeypatch.setenv("TENSORCONV_NUM_THREADS", threads)
+    for number in ("2", "1", "3"):
+        monkeypatch.setenv("TENSORCONV_NUM_THREADS", number)
         at_work.clear()
         tc.convolve(x, layer)
         if threads == "1":
