@@ -157,11 +157,11 @@ def test_the_number_of_threads_is_read_anew_by_every_call(transposed: bool, monk
         monkeypatch.setenv("TENSORCONV_NUM_THREADS", number)
         at_work.clear()
         tc.convolve(x, layer)
-        if threads == "1":
+        if number == "1":
             assert at_work == {threading.get_ident()}
         else:
             assert threading.get_ident() not in at_work
-            assert 1 <= len(at_work) <= int(threads)
+            assert 1 <= len(at_work) <= int(number)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", " "])
