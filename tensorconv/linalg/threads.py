@@ -34,8 +34,8 @@ def one_blas_thread() -> Iterator[None]:
     """Limit BLAS to one thread for the duration of a block.
 
     numpy and scipy bring a BLAS each, and their threads spin against one another: alternating small calls are many
-    times slower on two cores than on one (tests/benchmarks/blas_threads.py measures it). The limit is the process', so blocks that overlap in several
-    threads share one: the first sets it, the last lifts it.
+    times slower on two threads than on one (tests/benchmarks/blas_threads.py measures it). The limit is the process',
+    so blocks that overlap in several threads share one: the first sets it, the last lifts it.
 
     Yields
     ------
