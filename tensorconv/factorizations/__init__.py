@@ -4,8 +4,9 @@ from tensorconv.factorizations.best import Trial, factorize
 from tensorconv.factorizations.cp import cp
 from tensorconv.factorizations.depthwise import depthwise_separable
 from tensorconv.factorizations.factorization import Factorization
+from tensorconv.factorizations.fitter import Fitter
 from tensorconv.factorizations.registry import methods, register, registered
-from tensorconv.factorizations.scheme import Fitter, Scheme
+from tensorconv.factorizations.scheme import Scheme
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.factorizations.svd import svd
 from tensorconv.factorizations.tensor_train import tensor_train

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 from tensorconv.errors import RankError
 from tensorconv.factorizations.factorization import Factorization
+from tensorconv.factorizations.fitter import Fitter
 from tensorconv.factorizations.registry import methods, registered
-from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Scheme, Shape
+from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, as_layer
@@ -94,7 +95,7 @@ class Dense(Scheme):
         """The kernel."""
         return factors["kernel"][:, rows]
 
-    def fitter(self) -> Fitter:
+    def fitter(self) -> Fitter[Any]:
         """Nothing is to be fitted."""
         raise RankError('method "dense" has no rank to choose; take the layer itself')
 
@@ -148,8 +149,9 @@ def factorize(
     Examples
     --------
     >>> import numpy as np
+    >>> import tensorconv as tc
     >>> kernel = np.random.default_rng(0).standard_normal((16, 1, 3, 3)) * np.ones((1, 12, 1, 1))
-    >>> factorize(kernel, error=0.01).method
+    >>> tc.factorize(kernel, error=0.01).method
     'svd'
     """
     target = as_layer(layer)

@@ -13,8 +13,9 @@ import numpy as np
 from tensorconv import ranks
 from tensorconv.errors import RankError
 from tensorconv.factorizations.factorization import Factorization
+from tensorconv.factorizations.fitter import Fitter
 from tensorconv.factorizations.registry import register
-from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Scheme, Shape, product, wide
+from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, product, wide
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, as_layer
@@ -136,7 +137,7 @@ class CP(Scheme):
         return CPFitter(self)
 
 
-class CPFitter(Fitter):
+class CPFitter(Fitter[CP]):
     """Alternating least squares, from a Gaussian start of its own for every group and rank.
 
     While ranks are searched for, each fit starts from the one before, its weakest terms dropped or Gaussian ones added.
@@ -149,10 +150,9 @@ class CPFitter(Fitter):
 
     def __init__(self, scheme: CP) -> None:
         super().__init__(scheme)
-        self.scheme = scheme
         generator = as_generator(scheme.rng)
         self.seed = int(generator.integers(2**63))
-        if scheme.layer.dtype != np.float64:
+        if not self.is_wide:
             self.scale = 1.0  # squares of float32 numbers are safe in float64 as they are
         self.target = 0.0  # the error that a search is after: fits stop there
         self.latest: dict[int, list[Array]] = {}  # group -> factors of the fit before
@@ -161,7 +161,7 @@ class CPFitter(Fitter):
     def tensors(self) -> Array:
         """The tensors (G, *modes), in float32 where the kernel is no wider: the true residual judges the result."""
         shape = (self.shape[0], *self.scheme.modes)
-        if self.scheme.layer.dtype == np.float64:
+        if self.is_wide:
             return self.blocks.reshape(shape)
         return self._kernel.astype(np.float32, copy=False).reshape(shape)
 
@@ -277,8 +277,10 @@ def cp(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import tensorconv as tc
     >>> kernel = np.random.default_rng(0).standard_normal((8, 6, 3, 3))
-    >>> [layer.kernel.shape for layer in cp(kernel, rank=5).sequence]
+    >>> [layer.kernel.shape for layer in tc.cp(kernel, rank=5).sequence]
     [(5, 6, 1, 1), (5, 1, 3, 1), (5, 1, 1, 3), (8, 5, 1, 1)]
     """
     return solve(CP(as_layer(layer), merge_spatial, rng), Request(rank, error, budget, of, input_size))

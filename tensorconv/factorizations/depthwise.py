@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-import numpy as np
-
 from tensorconv.errors import RankError
 from tensorconv.factorizations.factorization import Factorization
+from tensorconv.factorizations.fitter import Fitter
 from tensorconv.factorizations.registry import register
-from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Scheme, Shape, n_taps, wide
+from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, n_taps, wide
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, as_layer
-from tensorconv.linalg import singular_values, truncated_svd
+from tensorconv.linalg import balanced_svd, singular_values
 
 ORDERS = ("depthwise-first", "pointwise-first")
 
@@ -95,7 +94,7 @@ class DepthwiseSeparable(Scheme):
         return DepthwiseFitter(self)
 
 
-class DepthwiseFitter(Fitter):
+class DepthwiseFitter(Fitter[DepthwiseSeparable]):
     """Works on the slices (G, C, m, K): one matrix per in-channel, or per out-channel.
 
     Parameters
@@ -103,10 +102,6 @@ class DepthwiseFitter(Fitter):
     scheme : DepthwiseSeparable
         What is to be fitted.
     """
-
-    def __init__(self, scheme: DepthwiseSeparable) -> None:
-        super().__init__(scheme)
-        self.scheme = scheme
 
     @cached_property
     def slices(self) -> Array:
@@ -126,13 +121,9 @@ class DepthwiseFitter(Fitter):
 
     def factors(self, rank: Rank) -> Factors:
         """Cut the SVDs and share the singular values evenly."""
-        refine = self.scheme.layer.dtype == np.float64  # what float32 stores hides what refinement could show
-        u, s, vh = truncated_svd(self.slices, rank[0], refine=refine)
-        root = np.sqrt(s)
-        u *= root[..., None, :]
-        vh *= root[..., :, None]
-        pointwise = u.swapaxes(1, 2) if self.scheme.depthwise_first else u.swapaxes(2, 3)
-        return {"depthwise": vh.reshape(*vh.shape[:3], *self.shape[3:]), "pointwise": pointwise}
+        left, right = balanced_svd(self.slices, rank[0], refine=self.is_wide)
+        pointwise = left.swapaxes(1, 2) if self.scheme.depthwise_first else left.swapaxes(2, 3)
+        return {"depthwise": right.reshape(*right.shape[:3], *self.shape[3:]), "pointwise": pointwise}
 
 
 def _variants(layer: ConvLayer) -> list[dict[str, Any]]:
@@ -189,8 +180,10 @@ def depthwise_separable(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import tensorconv as tc
     >>> kernel = np.random.default_rng(0).standard_normal((8, 4, 3, 3))
-    >>> [layer.kernel.shape for layer in depthwise_separable(kernel, rank=2).sequence]
+    >>> [layer.kernel.shape for layer in tc.depthwise_separable(kernel, rank=2).sequence]
     [(8, 1, 3, 3), (8, 8, 1, 1)]
     """
     return solve(DepthwiseSeparable(as_layer(layer), order), Request(rank, error, budget, of, input_size))

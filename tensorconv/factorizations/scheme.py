@@ -1,22 +1,20 @@
-"""What a factorization method is made of: a Scheme says what its factors mean, a Fitter finds them."""
+"""Scheme: how one method writes a kernel as a chain of convolutions."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorconv import ranks
-from tensorconv.arrays import unit_roundoff
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer
-from tensorconv.linalg import unit_scale
+
+if TYPE_CHECKING:
+    from tensorconv.factorizations.fitter import Fitter
 
 Array = NDArray[Any]
 Rank = tuple[int, ...]
@@ -98,7 +96,7 @@ class Scheme(ABC):
         """
 
     @abstractmethod
-    def fitter(self) -> Fitter:
+    def fitter(self) -> Fitter[Any]:
         """Return what finds factors for this layer.
 
         Returns
@@ -137,118 +135,6 @@ class Scheme(ABC):
     def ones(self) -> Shape:
         """The kernel size of a pointwise layer."""
         return (1,) * self.layer.geometry.ndim
-
-
-class Fitter(ABC):
-    """Finds the factors of a scheme for given ranks, and ranks for given requests; keeps what can be used again.
-
-    Parameters
-    ----------
-    scheme : Scheme
-        What is to be fitted.
-    """
-
-    def __init__(self, scheme: Scheme) -> None:
-        self.scale = unit_scale(scheme.layer.kernel)
-        self.shape = scheme.block_shape
-        self._kernel = scheme.layer.kernel.reshape(self.shape)
-
-    @property
-    def blocks(self) -> Array:
-        """A new array of the kernel (G, O/G, I, K1..KN) in float64, its largest magnitude in [1, 2)."""
-        return np.divide(self._kernel, self.scale, dtype=np.float64)
-
-    @abstractmethod
-    def factors(self, rank: Rank) -> Factors:
-        """Return factors of the blocks.
-
-        Parameters
-        ----------
-        rank : tuple of int
-            The ranks.
-
-        Returns
-        -------
-        dict of str to ndarray
-            New float64 arrays.
-        """
-
-    def carriers(self, factors: Factors) -> list[str]:
-        """Return the factors that share the kernel's scale, all of them by default.
-
-        Parameters
-        ----------
-        factors : dict of str to ndarray
-            The factors.
-
-        Returns
-        -------
-        list of str
-            Their names.
-        """
-        return list(factors)
-
-    @abstractmethod
-    def spectra(self) -> list[Array]:
-        """Return the singular values that rank rules look at.
-
-        Returns
-        -------
-        list of ndarray
-            Per rank, falling singular values of shape (slices, n).
-        """
-
-    def meet_error(
-        self, attempt: Callable[[Rank], float], error: float, maximum: Rank, cost: Callable[[Rank], Fraction]
-    ) -> Rank:
-        """Return ranks whose true error is at most ``error``; by default for methods of one rank.
-
-        Parameters
-        ----------
-        attempt : callable
-            The true relative error at given ranks.
-        error : float
-            The error asked for.
-        maximum : tuple of int
-            The largest ranks to try, maybe below the scheme's.
-        cost : callable
-            What given ranks cost, for methods that choose among several.
-
-        Returns
-        -------
-        tuple of int
-            The ranks.
-
-        Raises
-        ------
-        RankError
-            If no rank meets the error.
-        """
-        del cost
-        tail = ranks.tail_energy(self.spectra()[0])
-        predicted = np.sqrt(tail / (tail[0] or 1.0))
-        noise = max(8 * unit_roundoff(self._kernel.dtype), 1e-6)  # of storing, and of squared singular values
-        return (ranks.first_meeting(lambda r: attempt((r,)), error, predicted, maximum[0], noise=noise),)
-
-    def meet_budget(self, cost: Callable[[Rank], Fraction], limit: Fraction, maximum: Rank) -> Rank | None:
-        """Return the most exact affordable ranks; by default for methods of one rank.
-
-        Parameters
-        ----------
-        cost : callable
-            What given ranks cost.
-        limit : Fraction
-            What they may cost.
-        maximum : tuple of int
-            The largest useful ranks.
-
-        Returns
-        -------
-        tuple of int or None
-            The ranks; None if none is affordable.
-        """
-        rank = ranks.largest_affordable(lambda r: cost((r,)) <= limit, maximum[0])
-        return (rank,) if rank else None
 
 
 def wide(factor: Array) -> Array:

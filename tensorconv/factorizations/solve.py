@@ -16,7 +16,8 @@ from tensorconv import ranks
 from tensorconv.cost import chain_cost
 from tensorconv.errors import KernelError, RankError
 from tensorconv.factorizations.factorization import Factorization, relative_error
-from tensorconv.factorizations.scheme import Factors, Fitter, Rank, Scheme
+from tensorconv.factorizations.fitter import Fitter
+from tensorconv.factorizations.scheme import Factors, Rank, Scheme
 from tensorconv.layers import ConvLayer
 from tensorconv.linalg import one_blas_thread
 
@@ -129,7 +130,7 @@ def solve(scheme: Scheme, request: Request) -> Factorization:
 
 def _choose_rank(
     scheme: Scheme,
-    fitter: Fitter,
+    fitter: Fitter[Any],
     request: Request,
     attempt: Callable[[Rank], float],
     cost: Callable[[Rank], Fraction],
@@ -156,7 +157,7 @@ def _choose_rank(
     return fitter.meet_error(attempt, float(request.error or 0.0), maximum, cost)
 
 
-def _asked_rank(scheme: Scheme, fitter: Fitter, rank: Any) -> Rank:
+def _asked_rank(scheme: Scheme, fitter: Fitter[Any], rank: Any) -> Rank:
     maximum = scheme.maximum
     asked = rank(fitter.spectra(), maximum) if callable(rank) else rank
     if callable(rank) and not isinstance(asked, (list, tuple)):
@@ -169,7 +170,7 @@ def _asked_rank(scheme: Scheme, fitter: Fitter, rank: Any) -> Rank:
     return chosen
 
 
-def _fitted(scheme: Scheme, fitter: Fitter, rank: Rank) -> Factorization:
+def _fitted(scheme: Scheme, fitter: Fitter[Any], rank: Rank) -> Factorization:
     factors = fitter.factors(rank)
     carriers = fitter.carriers(factors)
     share = fitter.scale ** (1 / len(carriers))

@@ -12,13 +12,14 @@ import numpy as np
 
 from tensorconv.errors import RankError
 from tensorconv.factorizations.factorization import Factorization
+from tensorconv.factorizations.fitter import Fitter
 from tensorconv.factorizations.registry import register
-from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Scheme, Shape, product, wide
+from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, product, wide
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.geometry import ConvGeometry
 from tensorconv.integers import is_integer
 from tensorconv.layers import ConvLayer, as_layer
-from tensorconv.linalg import singular_values, truncated_svd
+from tensorconv.linalg import balanced_svd, singular_values
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _fold(matrices: Array, n_rows: int, n_in: int, scheme: SplitSVD) -> Array:
     return tensor.transpose(0, 1, 2 + len(rest), *(where[a] for a in range(ndim)))
 
 
-class SplitSVDFitter(Fitter):
+class SplitSVDFitter(Fitter[SplitSVD]):
     """Works on the unfolding (G, O K_B, I K_A): one matrix per group.
 
     Parameters
@@ -141,10 +142,6 @@ class SplitSVDFitter(Fitter):
     scheme : SplitSVD
         What is to be fitted.
     """
-
-    def __init__(self, scheme: SplitSVD) -> None:
-        super().__init__(scheme)
-        self.scheme = scheme
 
     @cached_property
     def unfolding(self) -> Array:
@@ -164,15 +161,11 @@ class SplitSVDFitter(Fitter):
 
     def factors(self, rank: Rank) -> Factors:
         """Cut the SVD and share the singular values evenly."""
-        refine = self.scheme.layer.dtype == np.float64  # what float32 stores hides what refinement could show
-        u, s, vh = truncated_svd(self.unfolding, rank[0], refine=refine)
-        root = np.sqrt(s)
-        u *= root[:, None, :]
-        vh *= root[:, :, None]
+        left, right = balanced_svd(self.unfolding, rank[0], refine=self.is_wide)
         n_groups, n_out, n_in, *_ = self.shape
         sizes_b, sizes_a = self.scheme.sizes(self.scheme.rest), self.scheme.sizes(self.scheme.axes)
-        second = np.moveaxis(u.reshape(n_groups, n_out, *sizes_b, rank[0]), -1, 2)
-        return {"first": vh.reshape(n_groups, rank[0], n_in, *sizes_a), "second": second}
+        second = np.moveaxis(left.reshape(n_groups, n_out, *sizes_b, rank[0]), -1, 2)
+        return {"first": right.reshape(n_groups, rank[0], n_in, *sizes_a), "second": second}
 
 
 def _variants(layer: ConvLayer) -> list[dict[str, Any]]:
@@ -232,8 +225,10 @@ def svd(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import tensorconv as tc
     >>> kernel = np.random.default_rng(0).standard_normal((8, 4, 3, 3))
-    >>> f = svd(kernel, rank=5, split=(0,))
+    >>> f = tc.svd(kernel, rank=5, split=(0,))
     >>> [layer.kernel_size for layer in f.sequence]
     [(3, 1), (1, 3)]
     """

@@ -14,8 +14,9 @@ import numpy as np
 from tensorconv import ranks
 from tensorconv.errors import RankError
 from tensorconv.factorizations.factorization import Factorization
+from tensorconv.factorizations.fitter import Fitter
 from tensorconv.factorizations.registry import register
-from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Scheme, Shape, product, wide
+from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, product, wide
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, as_layer
@@ -110,7 +111,7 @@ class TensorTrain(Scheme):
         return TensorTrainFitter(self)
 
 
-class TensorTrainFitter(Fitter):
+class TensorTrainFitter(Fitter[TensorTrain]):
     """Successive SVDs; ranks are lowered one by one from the full ones, where it costs least error per cost saved.
 
     Parameters
@@ -119,10 +120,6 @@ class TensorTrainFitter(Fitter):
         What is to be fitted.
     """
 
-    def __init__(self, scheme: TensorTrain) -> None:
-        super().__init__(scheme)
-        self.scheme = scheme
-
     @property
     def tensors(self) -> Array:
         """The tensors (G, I, K1..KN, O/G)."""
@@ -130,8 +127,7 @@ class TensorTrainFitter(Fitter):
 
     def factors(self, rank: Rank) -> Factors:
         """Fit every group and balance neighbours."""
-        refine = self.scheme.layer.dtype == np.float64
-        trains = [_padded(tensor_train_svd(tensor, rank, refine=refine), rank) for tensor in self.tensors]
+        trains = [_padded(tensor_train_svd(tensor, rank, refine=self.is_wide), rank) for tensor in self.tensors]
         cores = [np.stack(group) for group in zip(*trains, strict=True)]  # (G, r_before, n, r_after)
         for g in range(len(self._kernel)):
             for _ in range(ROUNDS):
@@ -258,8 +254,10 @@ def tensor_train(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import tensorconv as tc
     >>> kernel = np.random.default_rng(0).standard_normal((8, 6, 3, 3))
-    >>> [layer.kernel.shape for layer in tensor_train(kernel, rank=(4, 5, 6)).sequence]
+    >>> [layer.kernel.shape for layer in tc.tensor_train(kernel, rank=(4, 5, 6)).sequence]
     [(4, 6, 1, 1), (5, 4, 3, 1), (6, 5, 1, 3), (8, 6, 1, 1)]
     """
     return solve(TensorTrain(as_layer(layer)), Request(rank, error, budget, of, input_size))

@@ -190,8 +190,10 @@ def tucker(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import tensorconv as tc
     >>> kernel = np.random.default_rng(0).standard_normal((8, 6, 3, 3))
-    >>> [layer.kernel.shape for layer in tucker(kernel, rank=(4, 3)).sequence]
+    >>> [layer.kernel.shape for layer in tc.tucker(kernel, rank=(4, 3)).sequence]
     [(3, 6, 1, 1), (4, 3, 3, 3), (8, 4, 1, 1)]
     """
     target = as_layer(layer)

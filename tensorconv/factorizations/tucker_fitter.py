@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from tensorconv.errors import RankError
-from tensorconv.factorizations.scheme import Array, Factors, Fitter, Rank, Scheme
+from tensorconv.factorizations.fitter import Fitter
+from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme
 from tensorconv.linalg import balance, hooi, hosvd
 
 ROUNDS = 8  # of balancing; each halves what is left of the imbalance, or better
@@ -19,7 +20,7 @@ ROUNDS = 8  # of balancing; each halves what is left of the imbalance, or better
 AIMS = (1.03, 1.01, 1.0, 0.999, 0.99, 0.9, 0.5)
 
 
-class TuckerFitter(Fitter):
+class TuckerFitter(Fitter[Scheme]):
     """Refined HOSVD of every group; ranks are chosen on the energies of the full HOSVD core.
 
     Parameters
@@ -59,7 +60,7 @@ class TuckerFitter(Fitter):
     @property
     def dtype(self) -> Any:
         """Type of stored predictions."""
-        return np.float64 if self._kernel.dtype == np.float64 else np.float32
+        return np.float64 if self.is_wide else np.float32
 
     @cached_property
     def scaled(self) -> Array:

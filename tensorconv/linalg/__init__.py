@@ -6,7 +6,7 @@ from tensorconv.linalg.metric import metric_svd
 from tensorconv.linalg.randomness import as_generator
 from tensorconv.linalg.regression import reduced_rank_regression
 from tensorconv.linalg.scaling import balance, square_safe_scale, unit_scale
-from tensorconv.linalg.svd import singular_values, truncated_svd
+from tensorconv.linalg.svd import balanced_svd, singular_values, truncated_svd
 from tensorconv.linalg.tensor_train import tensor_train_svd, unfolding_ranks, unfolding_spectra
 from tensorconv.linalg.threads import one_blas_thread
 from tensorconv.linalg.tucker import hooi, hosvd, mode_product, multi_mode_product
@@ -16,6 +16,7 @@ __all__ = [
     "CPDecomposition",
     "as_generator",
     "balance",
+    "balanced_svd",
     "cp_als",
     "gsvd",
     "hooi",

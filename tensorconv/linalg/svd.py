@@ -92,6 +92,32 @@ def peak_signs(vectors: Array) -> Array:
     return np.where(-lowest > highest, -1.0, 1.0)
 
 
+def balanced_svd(matrices: Array, rank: int, *, refine: bool = True) -> tuple[Array, Array]:
+    """Return the best factors of a rank, each with the root of the singular values: ``left @ right``.
+
+    Parameters
+    ----------
+    matrices : ndarray, shape (..., m, n)
+        Real matrices; computed in float64.
+    rank : int
+        Number of components.
+    refine : bool
+        As in :func:`truncated_svd`.
+
+    Returns
+    -------
+    left : ndarray, shape (..., m, rank)
+        Left factors.
+    right : ndarray, shape (..., rank, n)
+        Right factors, of the same norm per component.
+    """
+    u, s, vh = truncated_svd(matrices, rank, refine=refine)
+    root = np.sqrt(s)
+    u *= root[..., None, :]
+    vh *= root[..., :, None]
+    return u, vh
+
+
 def _wide_svd(a: Array, rank: int, refine: bool) -> tuple[Array, Array, Array]:
     """Leading triplets, up to signs, of matrices with no more rows than columns."""
     u = leading_eigenvectors(a @ np.swapaxes(a, -1, -2), rank)
