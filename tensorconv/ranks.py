@@ -109,7 +109,7 @@ def spread(rank: Any, maximum: Rank) -> Rank:
     RankError
         If it is not an integer or a sequence of integers of the right length.
     """
-    wanted = f"rank must be an integer or {len(maximum)} integers, got {rank!r}"
+    wanted = f"rank must be an integer{f' or {len(maximum)} integers' * (len(maximum) > 1)}, got {rank!r}"
     several = isinstance(rank, (list, tuple)) or (isinstance(rank, np.ndarray) and rank.ndim == 1)
     entries = list(rank) if several else [rank]
     if not all(map(is_integer, entries)):

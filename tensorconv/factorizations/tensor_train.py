@@ -78,9 +78,9 @@ class TensorTrain(Scheme):
         n_groups = self.block_shape[0]
         sums = wide(factors["out"][:, rows])  # (G, rows K.., r)
         for axis in reversed(range(self.layer.geometry.ndim)):
-            core = wide(factors[f"axis{axis}"])  # (G, r_after, r_before, K)
+            core = factors[f"axis{axis}"]  # (G, r_after, r_before, K)
             flat = core.transpose(0, 1, 3, 2).reshape(n_groups, core.shape[1], -1)
-            sums = (sums @ flat).reshape(n_groups, -1, core.shape[2])
+            sums = (sums @ wide(flat)).reshape(n_groups, -1, core.shape[2])
         sums = sums @ wide(factors["in"])  # (G, rows KN .. K1, I)
         size = self.layer.kernel_size
         tensor: Array = sums.reshape(n_groups, -1, *size[::-1], self.block_shape[2])
@@ -120,16 +120,20 @@ class TensorTrainFitter(Fitter[TensorTrain]):
         What is to be fitted.
     """
 
-    @property
-    def tensors(self) -> Array:
-        """The tensors (G, I, K1..KN, O/G)."""
-        return np.ascontiguousarray(np.moveaxis(self.blocks, 1, -1))
+    def _tensor(self, group: int) -> Array:
+        """Return a new array of one group's tensor (I, K1..KN, O/G)."""
+        tensor = np.array(np.moveaxis(self._kernel[group], 0, -1), np.float64, order="C")
+        tensor /= self.scale
+        return tensor
 
     def factors(self, rank: Rank) -> Factors:
         """Fit every group and balance neighbours."""
-        trains = [_padded(tensor_train_svd(tensor, rank, refine=self.is_wide), rank) for tensor in self.tensors]
-        cores = [np.stack(group) for group in zip(*trains, strict=True)]  # (G, r_before, n, r_after)
-        for g in range(len(self._kernel)):
+        groups = range(len(self._kernel))
+        trains = [_padded(tensor_train_svd(self._tensor(g), rank, refine=self.is_wide), rank) for g in groups]
+        # (G, r_before, n, r_after); one group alone is not copied
+        cores = [core[0][None] if len(core) == 1 else np.stack(core) for core in zip(*trains, strict=True)]
+        del trains
+        for g in groups:
             for _ in range(ROUNDS):
                 for first, second in itertools.pairwise(cores):
                     balance(first[g], 2, second[g], 0)
@@ -140,7 +144,8 @@ class TensorTrainFitter(Fitter[TensorTrain]):
     @cached_property
     def values(self) -> list[Array]:
         """Singular values (G, n) of each unfolding."""
-        return [np.stack(rows) for rows in zip(*map(unfolding_spectra, self.tensors), strict=True)]
+        per_group = [unfolding_spectra(self._tensor(g)) for g in range(len(self._kernel))]
+        return [np.stack(rows) for rows in zip(*per_group, strict=True)]
 
     def spectra(self) -> list[Array]:
         """One spectrum per unfolding."""
@@ -200,9 +205,10 @@ class TensorTrainFitter(Fitter[TensorTrain]):
 def _padded(cores: list[Array], rank: Rank) -> list[Array]:
     """Fill up with zero components where smaller ranks before left fewer than asked for."""
     sizes = [1, *rank, 1]
+    wanted = [(sizes[k], core.shape[1], sizes[k + 1]) for k, core in enumerate(cores)]
     return [
-        np.pad(core, [(0, sizes[k] - core.shape[0]), (0, 0), (0, sizes[k + 1] - core.shape[2])])
-        for k, core in enumerate(cores)
+        core if core.shape == shape else np.pad(core, [(0, n - m) for n, m in zip(shape, core.shape, strict=True)])
+        for core, shape in zip(cores, wanted, strict=True)
     ]
 
 

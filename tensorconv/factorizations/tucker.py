@@ -197,7 +197,8 @@ def tucker(
     [(3, 6, 1, 1), (4, 3, 3, 3), (8, 4, 1, 1)]
     """
     target = as_layer(layer)
-    n_given = len(rank) if isinstance(rank, (Sequence, np.ndarray)) and np.ndim(rank) == 1 else 0
+    several = isinstance(rank, (list, tuple)) or (isinstance(rank, np.ndarray) and rank.ndim == 1)
+    n_given = len(rank) if several else 0
     if n_given == 2 + target.geometry.ndim:
         spatial = True
     elif spatial and n_given == 2:

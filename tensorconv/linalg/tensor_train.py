@@ -51,15 +51,16 @@ def tensor_train_svd(tensor: Array, ranks: Sequence[int] | None = None, *, refin
     chosen = most if ranks is None else tuple(ranks)
     if len(chosen) != len(most) or any(not 1 <= r <= m for r, m in zip(chosen, most, strict=False)):
         raise RankError(f"ranks must be one between each two modes, from 1 to {most} for this tensor, got {chosen}")
-    cores, rest, before = [], data, 1
-    for size, rank in zip(data.shape, chosen, strict=False):
-        unfolding = rest.reshape(before * size, -1)
-        rank = min(rank, *unfolding.shape)  # a smaller rank before leaves no more
-        u, s, vh = truncated_svd(unfolding, rank, refine=refine)
+    shape, rest, cores, before = data.shape, data, [], 1
+    del tensor, data  # whoever hands over the last reference gets its memory back after the first step
+    for size, rank in zip(shape, chosen, strict=False):
+        rest = rest.reshape(before * size, -1)
+        rank = min(rank, *rest.shape)  # a smaller rank before leaves no more
+        u, s, vh = truncated_svd(rest, rank, refine=refine)
         cores.append(u.reshape(before, size, rank))
         vh *= s[:, None]
         rest, before = vh, rank
-    return [*cores, rest.reshape(before, data.shape[-1], 1)]
+    return [*cores, rest.reshape(before, shape[-1], 1)]
 
 
 def unfolding_ranks(shape: Sequence[int]) -> tuple[int, ...]:
