@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from tensorconv.geometry import ConvGeometry
     from tensorconv.layers import ConvLayer, ConvSequence
     from tensorconv.models import read_layers
-    from tensorconv.verification import Report, verify
+    from tensorconv.verdict import Report
+    from tensorconv.verification import verify
 
 _HOMES = {
     "ConvGeometry": "geometry",
     "ConvLayer": "layers",
     "ConvSequence": "layers",
     "Factorization": "factorizations",
-    "Report": "verification",
+    "Report": "verdict",
     "compose": "convolution",
     "convolve": "convolution",
     "cp": "factorizations",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from tensorconv.errors import GeometryError
-from tensorconv.integers import Padding, PerAxis, integer, integers, is_integer, pairs_per_axis, per_axis
+from tensorconv.integers import Padding, PerAxis, flag, integer, integers, is_integer, pairs_per_axis, per_axis
 from tensorconv.text import short
 
 
@@ -54,9 +54,7 @@ class ConvGeometry:
         object.__setattr__(self, "padding", pairs_per_axis(ndim, self.padding))
         object.__setattr__(self, "dilation", integers("dilation", self.dilation, at_least=1))
         object.__setattr__(self, "groups", integer("groups", self.groups, at_least=1))
-        if str(self.transposed) not in ("True", "False"):  # bool, or numpy's
-            raise GeometryError(f"transposed must be True or False, got {self.transposed!r}")
-        object.__setattr__(self, "transposed", bool(self.transposed))
+        object.__setattr__(self, "transposed", flag("transposed", self.transposed))
         if len(self.dilation) != ndim:
             raise GeometryError(
                 f"dilation must have one entry per spatial axis, {ndim} as stride {stride} has, got {self.dilation}"
@@ -271,7 +269,7 @@ class ConvGeometry:
         GeometryError
             If an axis does not exist.
         """
-        kept = {integer("axes", axis, at_least=0) for axis in axes}
+        kept = set(integers("axes", axes, at_least=0))
         if any(axis >= self.ndim for axis in kept):
             raise GeometryError(f"axes must be from 0 to {self.ndim - 1}, got {sorted(kept)}")
         return _restricted(self, frozenset(kept), groups)

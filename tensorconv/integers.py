@@ -1,4 +1,4 @@
-"""Checked integers: one for all spatial axes or one per axis in, a tuple of plain integers out."""
+"""Checked integers, one for all spatial axes or one per axis, and checked truth values."""
 
 from __future__ import annotations
 
@@ -161,3 +161,28 @@ def pairs_per_axis(ndim: int, padding: Any) -> tuple[tuple[int, int], ...]:
 def _is_listing(value: Any) -> bool:
     """Whether a value holds several entries; an array without axes, such as a float of numpy, does not."""
     return isinstance(value, Iterable) and not isinstance(value, str) and getattr(value, "ndim", 1) > 0
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return a checked truth value.
+
+    Parameters
+    ----------
+    name : str
+        What it is, for messages.
+    value : bool
+        A bool of Python or numpy.
+
+    Returns
+    -------
+    bool
+        The value as a plain bool.
+
+    Raises
+    ------
+    GeometryError
+        If it is anything else, such as the text "False".
+    """
+    if type(value).__name__ not in ("bool", "bool_"):
+        raise GeometryError(f"{name} must be True or False, got {value!r}")
+    return bool(value)

@@ -268,3 +268,14 @@ def test_what_means_no_sequence_is_refused_with_the_cure(value: Any) -> None:
     )
     with pytest.raises(KernelTypeError, match=re.escape(message)):
         as_sequence(value)
+
+
+@pytest.mark.parametrize("value", ["False", "no", 1, None])
+def test_a_truth_value_is_no_text_and_no_number(value: Any) -> None:
+    with pytest.raises(GeometryError, match="transposed must be True or False, got "):
+        ConvGeometry.of(1, transposed=value)
+
+
+def test_a_single_axis_is_no_listing_of_axes() -> None:
+    with pytest.raises(GeometryError, match="axes must be a tuple of integers, one per spatial axis, got 0"):
+        ConvGeometry.of(2).on_axes(0)  # type: ignore[arg-type]

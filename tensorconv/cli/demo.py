@@ -42,7 +42,7 @@ def demo(
     module = importlib.import_module("tensorconv.demo")
     layers = []
     network = None
-    for result in _watched(module.run(out, error=error), quiet=as_json):
+    for result in _watched(module.run(out, error=error), module.N_RESULTS, quiet=as_json):
         if isinstance(result, module.CompressedLayer):
             layers.append(_describe_layer(result))
             text = _layer_text(result)
@@ -55,13 +55,11 @@ def demo(
         show_json({"error": error, "layers": layers, "network": network})
 
 
-def _watched(results: Iterator[Any], *, quiet: bool) -> Iterator[Any]:
-    """Yield the results as they come, and show between them that work is going on."""
-    while True:
-        with working("factorizing and checking", quiet=quiet):
-            result = next(results, None)
-        if result is None:
-            return
+def _watched(results: Iterator[Any], total: int, *, quiet: bool) -> Iterator[Any]:
+    """Yield the results as they come, with a progress bar while each is made."""
+    for done in range(total):
+        with working("factorizing and checking", done=done, total=total, quiet=quiet):
+            result = next(results)
         yield result
 
 

@@ -43,7 +43,7 @@ def factorize(
     out: OutputFile,
     layer: LayerName = None,
     method: Annotated[
-        str, typer.Option(help="best, or a method's name, as svd, depthwise_separable, tucker, cp.")
+        str, typer.Option(help="best, or one of depthwise_separable, svd, tensor_train, tucker, cp.")
     ] = "best",
     rank: Annotated[str | None, typer.Option(help="As 8, or 8x16 where the method has several.")] = None,
     error: Annotated[float | None, typer.Option(help="Largest relative error of the kernel, as 0.1.")] = None,

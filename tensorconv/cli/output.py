@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 # a file or pipe has no width; a table takes what it needs of this and is never cut
@@ -59,13 +60,17 @@ def show_json(value: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def working(on: str, *, quiet: bool = False) -> Iterator[None]:
-    """Show on stderr that work is going on, where a person is watching.
+def working(on: str, *, done: int = 0, total: int | None = None, quiet: bool = False) -> Iterator[None]:
+    """Show a progress bar on stderr while work is going on, where a person is watching.
 
     Parameters
     ----------
     on : str
         What is being done.
+    done : int
+        Steps done before.
+    total : int or None
+        Steps in all; None where they are not known.
     quiet : bool
         Whether to show nothing.
 
@@ -78,7 +83,9 @@ def working(on: str, *, quiet: bool = False) -> Iterator[None]:
     if quiet or not console.is_terminal:
         yield
         return
-    with console.status(on):
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
+        bar.add_task(on, completed=done, total=total)
         yield
 
 

@@ -27,7 +27,7 @@ from tensorconv.cli.options import (
 from tensorconv.cli.output import show_json, working
 
 if TYPE_CHECKING:
-    from tensorconv.verification import Report
+    from tensorconv.verdict import Report
 
 
 def verify(

@@ -1,7 +1,7 @@
 """The reference convolution: any geometry, any number of axes, and the one convolution that a sequence is."""
 
 from tensorconv.convolution.canonical import comparable
-from tensorconv.convolution.compose import compose, compose_parts
+from tensorconv.convolution.compose import Part, compose, compose_parts
 from tensorconv.convolution.run import Prepared, as_data, convolve, prepare
 
-__all__ = ["Prepared", "as_data", "comparable", "compose", "compose_parts", "convolve", "prepare"]
+__all__ = ["Part", "Prepared", "as_data", "comparable", "compose", "compose_parts", "convolve", "prepare"]

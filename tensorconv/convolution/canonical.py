@@ -12,10 +12,11 @@ from tensorconv.convolution.compose import Part
 
 
 def comparable(first: Part, second: Part) -> tuple[Part, Part]:
-    """Return two convolutions on common groups and a common tap grid, so that equal maps look equal.
+    """Return two convolutions on common groups and a common tap grid.
 
     Blocks that another group count makes explicit, and taps between the dilated ones, are zeros. The dilation of an
-    axis with one tap and the direction of a pointwise layer mean nothing and are set to a fixed value.
+    axis with one tap and the direction of a pointwise layer mean nothing and are set to a fixed value. Zero taps at the
+    ends of a kernel are kept: with their padding they are another geometry.
 
     Parameters
     ----------

@@ -38,8 +38,9 @@ def compose(sequence: Any) -> ConvLayer:
     Raises
     ------
     GeometryError
-        If no single convolution does the same on every input: padding between layers that the first one's kernel or
-        crop would see, a transposed crop before a kernel, or a mix of convolution and transposed convolution.
+        If no single convolution does the same on every input that all layers can run on: padding between layers that
+        the first one's kernel or crop would see, a transposed crop before a kernel, or a mix of convolution and
+        transposed convolution.
 
     Examples
     --------

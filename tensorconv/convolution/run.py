@@ -139,14 +139,14 @@ class Prepared:
         return data
 
 
-def prepare(sequence: Any, input_size: Sequence[int], dtype: Any = "float64") -> Prepared:
+def prepare(sequence: Any, input_size: int | Sequence[int], dtype: Any = "float64") -> Prepared:
     """Plan a layer or sequence for one input size and data type: tables and weights are laid out once.
 
     Parameters
     ----------
     sequence : ConvLayer, ConvSequence or object with ``.sequence``
         What to apply.
-    input_size : sequence of int
+    input_size : int or sequence of int
         Spatial size of the inputs to come.
     dtype : dtype
         Type of the computation, float32 or float64.
@@ -178,12 +178,13 @@ def prepare(sequence: Any, input_size: Sequence[int], dtype: Any = "float64") ->
         raise KernelTypeError(
             f'dtype must be float32 or float64, got {kind}; convert the data, e.g. x.astype("float32")'
         )
-    size = tuple(input_size)
+    steps = as_sequence(sequence)
+    planned = size = steps.layers[0].geometry.spatial_size(input_size)
     layers = []
-    for layer in as_sequence(sequence).layers:
+    for layer in steps.layers:
         layers.append(_prepare_layer(layer, size, kind))
         size = layers[-1].output_size
-    return Prepared(tuple(layers), tuple(input_size), kind)
+    return Prepared(tuple(layers), planned, kind)
 
 
 def convolve(x: Any, sequence: Any) -> Array:
@@ -222,6 +223,8 @@ def convolve(x: Any, sequence: Any) -> Array:
     """
     steps = as_sequence(sequence)
     data = as_data(x, steps.layers[0].geometry.ndim)
+    if data.dtype.name not in ("float32", "float64"):
+        raise KernelTypeError(f'x must be float32 or float64, got {data.dtype}; convert it, e.g. x.astype("float32")')
     return prepare(steps, data.shape[2:], data.dtype)(data)
 
 

@@ -16,10 +16,12 @@ from tensorconv.errors import MissingFrameworkError
 from tensorconv.export.files import save, write_whole
 from tensorconv.factorizations import Factorization, factorize
 from tensorconv.models import FoundLayer, read_layers
-from tensorconv.verification import Report, verify
+from tensorconv.verdict import Report
+from tensorconv.verification import verify
 
 NETWORK = Path(__file__).with_name("network.onnx")
 IMAGES = Path(__file__).with_name("images.npz")
+N_RESULTS = 6  # five convolutions, and the network as a whole
 _BATCH = 250
 
 

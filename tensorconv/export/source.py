@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+from tensorconv.errors import KernelTypeError
+
 Source = bytes | str | os.PathLike[str]
 
 
@@ -22,7 +24,14 @@ def opened(source: Source) -> BinaryIO:
     -------
     BinaryIO
         A seekable file; the caller closes it.
+
+    Raises
+    ------
+    KernelTypeError
+        If it is neither bytes nor a path.
     """
+    if not isinstance(source, (bytes, str, os.PathLike)):
+        raise KernelTypeError(f"a dumped file must be given as bytes or a path, got {type(source).__name__}")
     return io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")
 
 

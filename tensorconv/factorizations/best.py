@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 from tensorconv.errors import RankError
@@ -159,7 +158,7 @@ def factorize(
         known = methods()
         if not isinstance(method, str) or method not in known:
             raise RankError(f'method must be "best" or one of {", ".join(known)}, got {method!r}')
-        if method == "cp":
+        if registered()[method].seeded:
             options["rng"] = rng
         return known[method](  # type: ignore[no-any-return]
             target, rank, error=error, budget=budget, of=of, input_size=input_size, **options
@@ -178,7 +177,7 @@ def _best(layer: ConvLayer, request: Request, rng: Any) -> Factorization:
     chosen = -1
     for name, method in registered().items():
         for options in method.variants(layer):
-            seeded = {"rng": rng} if name == "cp" else {}
+            seeded = {"rng": rng} if method.seeded else {}
             shown = ", ".join(f"{key}={value!r}" for key, value in options.items())
             narrowed = replace(request, ceiling=ceiling) if request.error is not None else request
             try:
@@ -198,6 +197,10 @@ def _best(layer: ConvLayer, request: Request, rng: Any) -> Factorization:
             if useful and (best is None or key < best[0]):
                 best, chosen = (key, found), len(trials) - 1
                 ceiling = min(ceiling, cost)
+    if request.budget is not None and request.budget >= 1:
+        best = ((0.0, dense), _dense(layer))
+        trials.append(Trial("dense", "", None, 0.0, 1.0))
+        chosen = len(trials) - 1
     if best is None and request.error is None:
         raise RankError(f"budget={request.budget:g} of {request.of} cannot be met by any method:\n{Trials(trials)}")
     if best is None:
@@ -211,5 +214,5 @@ def _best(layer: ConvLayer, request: Request, rng: Any) -> Factorization:
 
 def _dense(layer: ConvLayer) -> Factorization:
     scheme = Dense(layer)
-    factors = MappingProxyType({"kernel": layer.kernel.reshape(scheme.block_shape)})
+    factors = {"kernel": layer.kernel.reshape(scheme.block_shape)}
     return Factorization("dense", layer, (), factors, 0.0, scheme)

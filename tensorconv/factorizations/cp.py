@@ -18,6 +18,7 @@ from tensorconv.factorizations.registry import register
 from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, product, wide
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.geometry import ConvGeometry
+from tensorconv.integers import flag
 from tensorconv.layers import ConvLayer, as_layer
 from tensorconv.linalg import as_generator, cp_als, singular_values
 
@@ -226,7 +227,7 @@ def _variants(layer: ConvLayer) -> list[dict[str, Any]]:
     return [{"merge_spatial": False}] + [{"merge_spatial": True}] * (wide > 1)
 
 
-@register(_variants, CP, searches=True)
+@register(_variants, CP, searches=True, seeded=True)
 def cp(
     layer: Any,
     rank: int | None = None,
@@ -283,4 +284,6 @@ def cp(
     >>> [layer.kernel.shape for layer in tc.cp(kernel, rank=5).sequence]
     [(5, 6, 1, 1), (5, 1, 3, 1), (5, 1, 1, 3), (8, 5, 1, 1)]
     """
-    return solve(CP(as_layer(layer), merge_spatial, rng), Request(rank, error, budget, of, input_size))
+    return solve(
+        CP(as_layer(layer), flag("merge_spatial", merge_spatial), rng), Request(rank, error, budget, of, input_size)
+    )

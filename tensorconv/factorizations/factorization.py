@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,16 @@ class Factorization:
     scheme: Scheme
     response_error: float | None = None
     tried: tuple[Any, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        factors = dict(self.factors)
+        for factor in factors.values():
+            factor.flags.writeable = False  # also of a copy and of an unpickled result
+        object.__setattr__(self, "factors", MappingProxyType(factors))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = (self.method, self.layer, self.rank, dict(self.factors), self.relative_error, self.scheme)
+        return (Factorization, (*fields, self.response_error, self.tried))
 
     @cached_property
     def kernel(self) -> Array:

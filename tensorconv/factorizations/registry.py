@@ -28,19 +28,22 @@ class Method:
         From a layer and one variant's options, the scheme.
     searches : bool
         Whether it finds ranks by fitting them, so that "best" tries it last, when others have narrowed the range.
+    seeded : bool
+        Whether it takes ``rng``.
     """
 
     function: Callable[..., Any]
     variants: Variants
     scheme: Callable[..., Any]
     searches: bool = False
+    seeded: bool = False
 
 
 _registry: dict[str, Method] = {}
 
 
 def register(
-    variants: Variants, scheme: Callable[..., Any], *, searches: bool = False
+    variants: Variants, scheme: Callable[..., Any], *, searches: bool = False, seeded: bool = False
 ) -> Callable[[Function], Function]:
     """Register the decorated function under its own name.
 
@@ -52,6 +55,8 @@ def register(
         From a layer and the options, the scheme that the function solves.
     searches : bool
         Whether ranks are found by fitting them.
+    seeded : bool
+        Whether the function and the scheme take ``rng``.
 
     Returns
     -------
@@ -67,7 +72,7 @@ def register(
     def add(function: Function) -> Function:
         if function.__name__ in _registry:
             raise RankError(f"method {function.__name__!r} is registered already; choose another name")
-        _registry[function.__name__] = Method(function, variants, scheme, searches)
+        _registry[function.__name__] = Method(function, variants, scheme, searches, seeded)
         return function
 
     return add

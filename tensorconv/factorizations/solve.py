@@ -7,7 +7,6 @@ import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -173,7 +172,9 @@ def _asked_rank(scheme: Scheme, fitter: Fitter[Any], rank: Any) -> Rank:
 def _fitted(scheme: Scheme, fitter: Fitter[Any], rank: Rank) -> Factorization:
     factors = fitter.factors(rank)
     carriers = fitter.carriers(factors)
-    share = fitter.scale ** (1 / len(carriers))
+    # An even part of the power of two that the kernel was scaled by; the whole exponent's root would lose digits.
+    whole, left_over = divmod(math.frexp(fitter.scale)[1] - 1, len(carriers))
+    share = math.ldexp(2.0 ** (left_over / len(carriers)), whole)
     stored: Factors = {}
     for name in list(factors):
         factor = factors.pop(name)
@@ -182,7 +183,6 @@ def _fitted(scheme: Scheme, fitter: Fitter[Any], rank: Rank) -> Factorization:
         with np.errstate(over="ignore"):
             stored[name] = np.array(factor, scheme.layer.dtype, order="C")
         del factor
-        stored[name].flags.writeable = False
         if not np.isfinite(stored[name]).all():
             raise KernelError(
                 f"factor {name!r} overflows {scheme.layer.dtype}; convert the kernel to a wider type first"
@@ -191,7 +191,7 @@ def _fitted(scheme: Scheme, fitter: Fitter[Any], rank: Rank) -> Factorization:
         scheme.name,
         scheme.layer,
         rank[0] if len(rank) == 1 else rank,
-        MappingProxyType(stored),
+        stored,
         relative_error(scheme, stored),
         scheme,
     )

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import cached_property
 from typing import Any, ClassVar
 
-import numpy as np
-
-from tensorconv import ranks
-from tensorconv.errors import RankError
 from tensorconv.factorizations.factorization import Factorization
-from tensorconv.factorizations.fitter import Fitter
 from tensorconv.factorizations.registry import register
 from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, product, wide
 from tensorconv.factorizations.solve import Request, solve
+from tensorconv.factorizations.tensor_train_fitter import TensorTrainFitter
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, as_layer
-from tensorconv.linalg import balance, tensor_train_svd, unfolding_ranks, unfolding_spectra
-
-ROUNDS = 16  # of balancing neighbours; each brings all closer to one norm per component
-PRECISION = 100  # a search ends this share of the path from the last ranks that meet the error
+from tensorconv.linalg import unfolding_ranks
 
 
 @dataclass(frozen=True)
@@ -109,107 +99,6 @@ class TensorTrain(Scheme):
     def fitter(self) -> TensorTrainFitter:
         """Successive SVDs per group."""
         return TensorTrainFitter(self)
-
-
-class TensorTrainFitter(Fitter[TensorTrain]):
-    """Successive SVDs; ranks are lowered one by one from the full ones, where it costs least error per cost saved.
-
-    Parameters
-    ----------
-    scheme : TensorTrain
-        What is to be fitted.
-    """
-
-    def _tensor(self, group: int) -> Array:
-        """Return a new array of one group's tensor (I, K1..KN, O/G)."""
-        tensor = np.array(np.moveaxis(self._kernel[group], 0, -1), np.float64, order="C")
-        tensor /= self.scale
-        return tensor
-
-    def factors(self, rank: Rank) -> Factors:
-        """Fit every group and balance neighbours."""
-        groups = range(len(self._kernel))
-        trains = [_padded(tensor_train_svd(self._tensor(g), rank, refine=self.is_wide), rank) for g in groups]
-        # (G, r_before, n, r_after); one group alone is not copied
-        cores = [core[0][None] if len(core) == 1 else np.stack(core) for core in zip(*trains, strict=True)]
-        del trains
-        for g in groups:
-            for _ in range(ROUNDS):
-                for first, second in itertools.pairwise(cores):
-                    balance(first[g], 2, second[g], 0)
-        found = {"in": cores[0][:, 0].swapaxes(1, 2)}
-        found |= {f"axis{a}": core.transpose(0, 3, 1, 2) for a, core in enumerate(cores[1:-1])}
-        return found | {"out": cores[-1][..., 0].swapaxes(1, 2)}
-
-    @cached_property
-    def values(self) -> list[Array]:
-        """Singular values (G, n) of each unfolding."""
-        per_group = [unfolding_spectra(self._tensor(g)) for g in range(len(self._kernel))]
-        return [np.stack(rows) for rows in zip(*per_group, strict=True)]
-
-    def spectra(self) -> list[Array]:
-        """One spectrum per unfolding."""
-        return self.values
-
-    def _path(self, cost: Callable[[Rank], Fraction]) -> Iterator[tuple[Rank, float]]:
-        """Yield ranks from the full ones down, with the relative error that they are bound by."""
-        tails = [ranks.tail_energy(values) for values in self.values]
-        total = float(tails[0][0]) or 1.0
-        rank = self.scheme.maximum
-        now = cost(rank)
-        while True:
-            lost = sum(float(tail[r]) for tail, r in zip(tails, rank, strict=True))
-            yield rank, (lost / total) ** 0.5
-            best: tuple[float, Rank, Fraction] | None = None
-            for j, (tail, r) in enumerate(zip(tails, rank, strict=True)):
-                if r > 1:
-                    lower = (*rank[:j], r - 1, *rank[j + 1 :])
-                    then = cost(lower)
-                    price = float(tail[r - 1] - tail[r]) / max(float(now - then), 1e-300)
-                    if best is None or price < best[0]:
-                        best = (price, lower, then)
-            if best is None:
-                return
-            _, rank, now = best
-
-    def meet_error(
-        self, attempt: Callable[[Rank], float], error: float, maximum: Rank, cost: Callable[[Rank], Fraction]
-    ) -> Rank:
-        """Follow the path down while the bound allows, then on while the true error does: the bound is loose."""
-        del maximum
-        path = list(self._path(cost))
-        bounds = np.array([bound for _, bound in path])
-        met = max(int(np.sum(bounds <= error)) - 1, 0)
-        if attempt(path[met][0]) > error:  # by rounding: full rank is all there is left
-            met = 0
-            if attempt(path[0][0]) > error:
-                raise RankError(
-                    f"error={error:g} cannot be met: the best attained is {attempt(path[0][0]):.3g}, at rank "
-                    f"{path[0][0]}; ask for a larger error, or convert the kernel to a wider data type"
-                )
-        missed = int(np.sum(bounds <= error * len(path[0][0]) ** 0.5))  # here even the loosest bound is above
-        while missed - met > max(1, len(path) // PRECISION):
-            middle = (met + missed) // 2
-            if attempt(path[middle][0]) <= error:
-                met = middle
-            else:
-                missed = middle
-        return path[met][0]
-
-    def meet_budget(self, cost: Callable[[Rank], Fraction], limit: Fraction, maximum: Rank) -> Rank | None:
-        """Follow the path down until it is affordable."""
-        del maximum
-        return next((rank for rank, _ in self._path(cost) if cost(rank) <= limit), None)
-
-
-def _padded(cores: list[Array], rank: Rank) -> list[Array]:
-    """Fill up with zero components where smaller ranks before left fewer than asked for."""
-    sizes = [1, *rank, 1]
-    wanted = [(sizes[k], core.shape[1], sizes[k + 1]) for k, core in enumerate(cores)]
-    return [
-        core if core.shape == shape else np.pad(core, [(0, n - m) for n, m in zip(shape, core.shape, strict=True)])
-        for core, shape in zip(cores, wanted, strict=True)
-    ]
 
 
 def _variants(layer: ConvLayer) -> list[dict[str, Any]]:

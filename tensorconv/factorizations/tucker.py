@@ -16,6 +16,7 @@ from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.factorizations.tucker_fitter import TuckerFitter
 from tensorconv.geometry import ConvGeometry
+from tensorconv.integers import flag
 from tensorconv.layers import ConvLayer, as_layer
 
 
@@ -196,7 +197,7 @@ def tucker(
     >>> [layer.kernel.shape for layer in tc.tucker(kernel, rank=(4, 3)).sequence]
     [(3, 6, 1, 1), (4, 3, 3, 3), (8, 4, 1, 1)]
     """
-    target = as_layer(layer)
+    target, spatial = as_layer(layer), flag("spatial", spatial)
     several = isinstance(rank, (list, tuple)) or (isinstance(rank, np.ndarray) and rank.ndim == 1)
     n_given = len(rank) if several else 0
     if n_given == 2 + target.geometry.ndim:

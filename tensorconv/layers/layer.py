@@ -10,7 +10,7 @@ import numpy as np
 
 from tensorconv import cost
 from tensorconv.arrays import Array, as_float_array, frozen_copy
-from tensorconv.errors import GeometryError, KernelError
+from tensorconv.errors import GeometryError, KernelError, KernelTypeError
 from tensorconv.geometry import ConvGeometry
 from tensorconv.integers import Padding, PerAxis
 from tensorconv.layers.layouts import from_layout, swap_channels
@@ -85,7 +85,7 @@ class ConvLayer:
             with np.errstate(over="ignore"):
                 bias = bias.astype(kernel.dtype)
             object.__setattr__(self, "bias", frozen_copy(as_float_array(f"bias as {kernel.dtype}", bias)))
-        object.__setattr__(self, "name", str(self.name))
+        object.__setattr__(self, "name", "" if self.name is None else str(self.name))
 
     @classmethod
     def of(
@@ -282,5 +282,15 @@ def as_layer(value: Any) -> ConvLayer:
     -------
     ConvLayer
         The layer.
+
+    Raises
+    ------
+    KernelTypeError
+        If it is a sequence or a factorization, or cannot be read as an array of floats.
     """
+    if hasattr(value, "sequence") and not isinstance(value, ConvLayer):
+        raise KernelTypeError(
+            f"layer must be a ConvLayer or an array, got {type(value).__name__}; the layer comes first, then what is "
+            "to replace it"
+        )
     return value if isinstance(value, ConvLayer) else ConvLayer.of(value)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorconv.arrays import Array, as_float_array
+from tensorconv.arrays import Array, as_float_array, named_dtype
 from tensorconv.errors import FormatError, KernelError, KernelTypeError, MissingFrameworkError
 from tensorconv.export.files import load
 from tensorconv.layers import ConvLayer
@@ -144,7 +144,10 @@ def _opened(path: Path) -> Iterator[Any]:
         try:
             content = np.load(file, allow_pickle=False)
         except _BROKEN as error:
-            raise FormatError(f"{path} cannot be read as a numpy file: {error}") from error
+            raise FormatError(
+                f"{path} cannot be read as a numpy file: it is broken, of another kind, or holds pickled objects, "
+                "which are never loaded"
+            ) from error
         yield content
 
 
@@ -170,6 +173,8 @@ def _tensors(file: Any, layout: str, input_size: Size | None) -> Iterator[FoundL
         if len(tensor.get_shape()) < 3:
             continue
         if kind in _FLOAT_TENSORS:
+            if kind == "BF16":
+                named_dtype("bfloat16")  # numpy knows the type only once its package is loaded
             yield _entry(name, file.get_tensor(name), layout, input_size)
         else:
             yield SkippedLayer(name, f"of type {kind}; readable are {', '.join(_FLOAT_TENSORS)}")

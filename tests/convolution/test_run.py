@@ -258,7 +258,7 @@ REFUSALS: dict[str, tuple[Any, type[Exception], str]] = {
     "no batch axis": (DATA[0], KernelError, r"x must have shape \(B, C, 2 spatial axes\), got \(3, 5, 5\).*x\[None\]"),
     "too many axes": (DATA[None], KernelError, r"x must have shape \(B, C, 2 spatial axes\), got \(1, 1, 3, 5, 5\)"),
     "channels": (DATA[:, :2], KernelError, r"x must have shape \(B, 3, 5, 5\) here, got \(1, 2, 5, 5\)"),
-    "float16": (DATA.astype("float16"), KernelTypeError, r"dtype must be float32 or float64, got float16; convert"),
+    "float16": (DATA.astype("float16"), KernelTypeError, r"x must be float32 or float64, got float16; convert"),
     "integers": (DATA.astype(int), KernelTypeError, r"x must be of a real floating-point type, .*got int64; convert"),
     "complex": (DATA.astype(complex), KernelTypeError, "x must be of a real floating-point type, .*got complex128"),
     "NaN": (BROKEN, KernelError, "x must hold finite numbers only, got NaN or inf"),

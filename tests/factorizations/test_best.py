@@ -155,3 +155,10 @@ def test_an_option_that_a_method_does_not_have_is_refused() -> None:
 def test_the_best_is_repeatable() -> None:
     contracts.check_repeatable(lambda: tc.factorize(cases.layer("grouped 2d"), error=0.6))
     contracts.check_repeatable(lambda: tc.factorize(cases.layer("grouped 2d"), budget=0.6, rng=5))
+
+
+@pytest.mark.parametrize("budget", [1.0, 1.5])
+def test_a_budget_that_the_layer_itself_fits_keeps_it(budget: float) -> None:
+    f = tc.factorize(np.random.default_rng(0).standard_normal((8, 6, 3, 3)), budget=budget)
+    assert f.method == "dense"
+    assert f.relative_error == 0

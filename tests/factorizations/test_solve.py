@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 import re
 import sys
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from tensorly.tt_tensor import tt_to_tensor
 from tensorly.tucker_tensor import tucker_to_tensor
 
 import tensorconv as tc
-from tensorconv.errors import KernelError, RankError, TensorconvError, UnsupportedExportError
+from tensorconv.errors import GeometryError, KernelError, RankError, TensorconvError, UnsupportedExportError
 from tensorconv.factorizations import Factorization, Request, register, registered, solve
 
 KERNEL = np.random.default_rng(0).standard_normal((8, 6, 3, 3))
@@ -38,7 +40,7 @@ def test_what_is_no_rank_is_refused(method: str, rank: Any) -> None:
     if rank is None:
         message = "exactly one of rank, error and budget must be given, got none"
     else:
-        message = f"rank must be an integer or {n} integers, got {rank!r}"
+        message = f"rank must be an integer{f' or {n} integers' if n > 1 else ''}, got {rank!r}"
     with pytest.raises(RankError) as caught:
         tc.methods()[method](KERNEL, rank)
     assert str(caught.value) == message
@@ -324,3 +326,18 @@ def test_what_tensorly_does_not_have_is_refused(method: str) -> None:
 def test_the_class_of_results_is_public() -> None:
     assert isinstance(tc.svd(KERNEL, 1), Factorization)
     assert tc.Factorization is Factorization
+
+
+def test_results_survive_copies_and_processes() -> None:
+    f = tc.tucker(np.random.default_rng(0).standard_normal((6, 5, 3, 3)).astype("f4"), rank=(4, 3))
+    for again in (pickle.loads(pickle.dumps(f)), copy.deepcopy(f)):  # noqa: S301 - our own bytes
+        assert again.rank == f.rank
+        assert again.kernel.tobytes() == f.kernel.tobytes()
+        assert not any(factor.flags.writeable for factor in again.factors.values())
+        assert not again.sequence.layers[0].kernel.flags.writeable
+
+
+@pytest.mark.parametrize("call", [lambda k: tc.cp(k, 2, merge_spatial="no"), lambda k: tc.tucker(k, 2, spatial="no")])
+def test_text_is_no_truth_value(call: Any) -> None:
+    with pytest.raises(GeometryError, match="must be True or False, got 'no'"):
+        call(np.ones((4, 3, 3, 3)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import io
 import pickle
 import subprocess
@@ -333,7 +334,7 @@ def test_nothing_is_unpickled(tmp_path, monkeypatch):
     objects = np.empty((1, 1, 1), object)
     objects[0, 0, 0] = _Bomb()
     np.save("objects.npy", objects, allow_pickle=True)
-    with pytest.raises(FormatError, match="cannot be loaded when allow_pickle=False"):
+    with pytest.raises(FormatError, match="or holds pickled objects, which are never loaded"):
         tc.read_layers("objects.npy")
     np.savez("objects.npz", objects=objects, allow_pickle=True, good=KERNELS["deep"])
     reading = read_file("objects.npz")
@@ -445,3 +446,15 @@ def test_reading_arrays_loads_no_framework(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(ast.literal_eval(done.stdout))
     assert not loaded & {"onnx", "safetensors", "torch", "numba", "scipy", "tensorly", "typer", "rich"}
+
+
+def test_bfloat16_tensors_are_read_in_a_fresh_process(tmp_path: Path) -> None:
+    # numpy learns the type from a package that nothing may have loaded yet
+    torch = importlib.import_module("torch")
+    save = importlib.import_module("safetensors.torch").save_file
+    save({"w": torch.ones(4, 3, 3, 3, dtype=torch.bfloat16)}, str(tmp_path / "w.safetensors"))
+    code = "import sys, tensorconv as tc\n(found,) = tc.read_layers(sys.argv[1])\nprint(found.layer.dtype)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "w.safetensors")], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "bfloat16\n", done.stderr
