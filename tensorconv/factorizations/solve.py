@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -158,7 +158,7 @@ def _choose_rank(
 
 def _asked_rank(scheme: Scheme, fitter: Fitter[Any], rank: Any) -> Rank:
     maximum = scheme.maximum
-    asked = rank(fitter.spectra(), maximum) if callable(rank) else rank
+    asked = rank(_Spectra(fitter), maximum) if callable(rank) else rank
     if callable(rank) and not isinstance(asked, (list, tuple)):
         raise RankError(f"a rank rule must give one integer per rank, as a tuple, got {asked!r}")
     chosen = ranks.spread(asked, maximum)
@@ -167,6 +167,22 @@ def _asked_rank(scheme: Scheme, fitter: Fitter[Any], rank: Any) -> Rank:
             shown = operator.index(rank) if not callable(rank) and np.ndim(rank) == 0 else chosen
             raise RankError(f"rank must be between 1 and {most} = {rule} for this kernel, got {shown}")
     return chosen
+
+
+class _Spectra(Sequence[Any]):
+    """The spectra of a fitter, computed when a rule first looks at them: not all rules do."""
+
+    def __init__(self, fitter: Fitter[Any]) -> None:
+        self._fitter = fitter
+
+    def __len__(self) -> int:
+        return len(self._fitter.spectra())
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._fitter.spectra()[index]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._fitter.spectra())
 
 
 def _fitted(scheme: Scheme, fitter: Fitter[Any], rank: Rank) -> Factorization:

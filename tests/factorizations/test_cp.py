@@ -159,3 +159,9 @@ def test_terms_do_not_cancel_where_one_would_do(options: dict[str, Any], dtype: 
     # large terms of opposite signs may fit in float64, but not as they are stored
     f = tc.cp(kernel, rank, **options)
     assert f.relative_error <= math.sqrt(4 * contracts.gamma(kernel.size, contracts.UNIT[dtype]))
+
+
+def test_a_rule_that_looks_at_no_spectrum_is_as_good_as_its_rank() -> None:
+    assert tc.cp(np.ones((8, 6, 3, 3)), tc.ranks.multiple(8, of=5)).rank == 8
+    with pytest.raises(RankError, match="cp has no spectrum for a rank rule to look at"):
+        tc.cp(np.ones((8, 6, 3, 3)), tc.ranks.energy(0.9))
