@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tensorconv.factorizations.cp import cp
     from tensorconv.factorizations.depthwise import depthwise_separable
     from tensorconv.factorizations.factorization import Factorization
+    from tensorconv.factorizations.interchange import from_tensorly
     from tensorconv.factorizations.registry import methods
     from tensorconv.factorizations.svd import svd
     from tensorconv.factorizations.tensor_train import tensor_train
@@ -37,6 +38,7 @@ _HOMES = {
     "cp": "factorizations",
     "depthwise_separable": "factorizations",
     "factorize": "factorizations",
+    "from_tensorly": "factorizations",
     "load": "export.files",
     "methods": "factorizations",
     "prepare": "convolution",
@@ -64,6 +66,7 @@ __all__ = [
     "errors",
     "export",
     "factorize",
+    "from_tensorly",
     "linalg",
     "load",
     "methods",

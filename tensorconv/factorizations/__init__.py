@@ -5,6 +5,7 @@ from tensorconv.factorizations.cp import cp
 from tensorconv.factorizations.depthwise import depthwise_separable
 from tensorconv.factorizations.factorization import Factorization
 from tensorconv.factorizations.fitter import Fitter
+from tensorconv.factorizations.interchange import from_tensorly
 from tensorconv.factorizations.registry import methods, register, registered
 from tensorconv.factorizations.scheme import Scheme
 from tensorconv.factorizations.solve import Request, solve
@@ -21,6 +22,7 @@ __all__ = [
     "cp",
     "depthwise_separable",
     "factorize",
+    "from_tensorly",
     "methods",
     "register",
     "registered",
