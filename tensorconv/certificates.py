@@ -83,7 +83,8 @@ def rounding_bound(x: Any, sequence: Any) -> Array:
     data = as_float_array("x", x)
     layers = as_sequence(sequence).layers
     u = unit_roundoff(data.dtype)
-    growth = gamma(sum(map(n_roundings, layers)), u)
+    total = sum(map(n_roundings, layers))
+    growth = gamma(total, u)
     magnitude = np.abs(data.astype(np.float64))
     for layer in layers:
         underflow = n_roundings(layer) * smallest_normal(data.dtype) * 2 * u / growth
@@ -92,7 +93,6 @@ def rounding_bound(x: Any, sequence: Any) -> Array:
         )
         kernel = np.abs(layer.kernel.astype(np.float64)) + u * smallest_normal(data.dtype) / growth  # its conversion's
         magnitude = convolve(magnitude, ConvLayer(kernel, layer.geometry, bias))
-    total = sum(map(n_roundings, layers))
     return magnitude * (growth * (1 + gamma(total + 1, U64)))
 
 

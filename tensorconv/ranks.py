@@ -46,10 +46,12 @@ def energy(share: float) -> Rule:
         raise RankError(f"share must be above 0 and at most 1, got {share!r}; 0.95 keeps 95 % of the energy")
 
     def rule(spectra: Sequence[Array], maximum: Rank) -> Rank:
-        return tuple(
-            _first_rank(tail_energy(spectrum), (1 - share) * float(np.sum(np.square(spectrum))), most)
-            for spectrum, most in zip(spectra, maximum, strict=True)
-        )
+        ranks = []
+        for spectrum, most in zip(spectra, maximum, strict=True):
+            allowed = (1 - share) * float(np.sum(np.square(spectrum)))
+            first = int(np.argmax(tail_energy(spectrum) <= allowed * (1 + 1e-12) + 1e-300))
+            ranks.append(min(max(1, first), most))
+        return tuple(ranks)
 
     return rule
 
@@ -73,11 +75,6 @@ def multiple(factor: int, *, of: int | Sequence[int] | Rule) -> Rule:
     ------
     RankError
         If the factor is below 1.
-
-    Examples
-    --------
-    >>> multiple(8, of=energy(0.9))([np.ones((1, 32))], (32,))
-    (32,)
     """
     if not is_integer(factor) or factor < 1:
         raise RankError(f"factor must be at least 1, got {factor!r}")
@@ -110,7 +107,7 @@ def spread(rank: Any, maximum: Rank) -> Rank:
         If it is not an integer or a sequence of integers of the right length.
     """
     wanted = f"rank must be an integer{f' or {len(maximum)} integers' * (len(maximum) > 1)}, got {rank!r}"
-    several = isinstance(rank, (list, tuple)) or (isinstance(rank, np.ndarray) and rank.ndim == 1)
+    several = is_listing(rank)
     entries = list(rank) if several else [rank]
     if not all(map(is_integer, entries)):
         raise RankError(wanted)
@@ -120,6 +117,22 @@ def spread(rank: Any, maximum: Rank) -> Rank:
     if len(ranks) != len(maximum):
         raise RankError(wanted)
     return ranks
+
+
+def is_listing(rank: Any) -> bool:
+    """Tell whether a rank is given as several entries: a list, a tuple or an array of one axis.
+
+    Parameters
+    ----------
+    rank : object
+        What the caller asked for.
+
+    Returns
+    -------
+    bool
+        Whether it is.
+    """
+    return isinstance(rank, (list, tuple)) or (isinstance(rank, np.ndarray) and rank.ndim == 1)
 
 
 def tail_energy(spectrum: Array) -> Array:
@@ -174,7 +187,7 @@ def first_meeting(
     failed, rank, step = low - 1, low, 1
     while attempt(rank) > error:
         if rank == maximum:
-            raise RankError(_unmet(error, attempt(maximum), maximum))
+            raise RankError(unmet(error, attempt(maximum), maximum))
         failed, rank = rank, min(rank + step, maximum)
         if rank > sure:  # past what rounding explains the steps grow
             step *= 2
@@ -229,11 +242,11 @@ def bisect_meeting(
         If the largest rank does not meet the error.
     """
     if low > maximum or (bounded and attempt(maximum) > error):
-        raise RankError(_unmet(error, attempt(maximum), maximum))
+        raise RankError(unmet(error, attempt(maximum), maximum))
     failed, rank = low - 1, maximum if bounded else low
     while attempt(rank) > error:
         if rank == maximum:
-            raise RankError(_unmet(error, attempt(maximum), maximum))
+            raise RankError(unmet(error, attempt(maximum), maximum))
         failed, rank = rank, min(rank + max(1, rank // 2), maximum)
     return _narrowed(attempt, error, failed, rank, 0 if precise else 32)
 
@@ -263,11 +276,23 @@ def largest_affordable(affordable: Callable[[int], bool], maximum: int) -> int:
     return low
 
 
-def _first_rank(tail: Array, allowed: float, most: int) -> int:
-    return min(max(1, int(np.argmax(tail <= allowed * (1 + 1e-12) + 1e-300))), most)
+def unmet(error: float, best: float, rank: Any) -> str:
+    """Return the message of an error that cannot be met.
 
+    Parameters
+    ----------
+    error : float
+        The error asked for.
+    best : float
+        The best attained.
+    rank : int or tuple of int
+        Where it was attained.
 
-def _unmet(error: float, best: float, rank: Any) -> str:
+    Returns
+    -------
+    str
+        What was asked, what was found, and the cure.
+    """
     return (
         f"error={error:g} cannot be met: the best attained is {best:.3g}, at rank {rank}; "
         "ask for a larger error, or try another method or a wider data type"

@@ -79,7 +79,7 @@ def verify(
     consistent, kernel_error, exact, geometries = None, None, False, None
     if composed is None:
         exact = not outputs_differ and _same_output(probe, original, steps)
-        bound = sum(_operator_norm(s) for s in [ConvSequence((original,)), steps])
+        bound = _operator_norm(original.sequence) + _operator_norm(steps)
     else:
         kernel, geometry = composed
         consistent = _is_consistent(probe, steps, kernel, geometry)
@@ -94,7 +94,7 @@ def verify(
             difference = v[0] - w[0]
             bound = operator_norm_bound(difference, w[1].groups) + (rounding if len(steps) > 1 else 0.0)
         else:
-            bound = sum(_operator_norm(s) for s in [ConvSequence((original,)), steps])
+            bound = _operator_norm(original.sequence) + _operator_norm(steps)
             geometries = (_in_words(w), _in_words(v))
     return Report(
         consistent=consistent,
@@ -172,8 +172,9 @@ def _is_consistent(probe: Array, steps: ConvSequence, kernel: Array, geometry: A
 def _same_output(probe: Array, layer: ConvLayer, steps: ConvSequence) -> bool:
     """Whether layer and steps give the same output, to the rounding of stored factors and of both runs."""
     stored = gamma(len(steps), unit_roundoff(steps.dtype))
-    bound = rounding_bound(probe, layer) + rounding_bound(probe, steps)
-    magnitude = rounding_bound(probe, steps) / gamma(sum(map(n_roundings, steps.layers)), U64)
+    executed = rounding_bound(probe, steps)
+    bound = rounding_bound(probe, layer) + executed
+    magnitude = executed / _float64_growth(steps)
     return bool((np.abs(convolve(probe, layer) - convolve(probe, steps)) <= bound + stored * magnitude).all())
 
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from tensorconv.errors import FormatError
+from tensorconv.export.files import SUFFIXES
 
-SEQUENCE_SUFFIXES = (".npz", ".safetensors", ".onnx")
 InputFile = Annotated[
     Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help=".npy, .npz, .safetensors or .onnx.")
 ]
@@ -127,7 +127,7 @@ def check_sequence_file(path: Path) -> None:
     FormatError
         If the suffix is not one of a sequence's formats, or the folder does not exist.
     """
-    if path.suffix.lower() not in SEQUENCE_SUFFIXES:
-        raise FormatError(f"OUT must end in one of {', '.join(SEQUENCE_SUFFIXES)}, got {str(path)!r}")
+    if path.suffix.lower() not in SUFFIXES:
+        raise FormatError(f"OUT must end in one of {', '.join(SUFFIXES)}, got {str(path)!r}")
     if not path.parent.is_dir():
         raise FormatError(f"the folder of OUT must exist, got {str(path)!r}; make {str(path.parent)!r} first")

@@ -126,7 +126,10 @@ class Prepared:
         KernelTypeError
             If x is of another type than planned.
         """
-        data = as_float_array("x", x)
+        return self._apply(as_float_array("x", x))
+
+    def _apply(self, data: Array) -> Array:
+        """Apply the sequence to an array that is known to be finite."""
         n_channels = self.layers[0].layer.in_channels
         if data.ndim != len(self.input_size) + 2 or data.shape[1:] != (n_channels, *self.input_size):
             raise KernelError(
@@ -225,7 +228,7 @@ def convolve(x: Any, sequence: Any) -> Array:
     data = as_data(x, steps.layers[0].geometry.ndim)
     if data.dtype.name not in ("float32", "float64"):
         raise KernelTypeError(f'x must be float32 or float64, got {data.dtype}; convert it, e.g. x.astype("float32")')
-    return prepare(steps, data.shape[2:], data.dtype)(data)
+    return prepare(steps, data.shape[2:], data.dtype)._apply(data)
 
 
 def as_data(x: Any, ndim: int) -> Array:

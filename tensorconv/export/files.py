@@ -12,6 +12,7 @@ from tensorconv.errors import FormatError
 from tensorconv.layers import ConvSequence
 
 _TARGETS = {".npz": "npz", ".safetensors": "safetensors", ".onnx": "onnx"}
+SUFFIXES = tuple(_TARGETS)
 
 
 def save(path: str | os.PathLike[str], sequence: Any) -> None:

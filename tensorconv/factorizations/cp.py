@@ -109,20 +109,7 @@ class CP(Scheme):
         return taps
 
     def to_tensorly(self, factors: Mapping[str, Array], group: int) -> Any:
-        """Return one group's CPTensor.
-
-        Parameters
-        ----------
-        factors : mapping of str to ndarray
-            The factors.
-        group : int
-            The group.
-
-        Returns
-        -------
-        tensorly.cp_tensor.CPTensor
-            The tensor (O/G, I, K1..KN), or (O/G, I, K) with merged axes.
-        """
+        """Return one group's CPTensor of (O/G, I, K1..KN), or of (O/G, I, K) with merged axes."""
         from tensorconv.factorizations.tensorly import cp_tensor  # TensorLy is loaded only when asked for
 
         rank = factors["in"].shape[1]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tensorconv.arrays import Array
-from tensorconv.errors import GeometryError, KernelError, UnsupportedExportError
+from tensorconv.errors import GeometryError, KernelError
 from tensorconv.factorizations.scheme import Rank, Scheme
 from tensorconv.integers import is_integer
 from tensorconv.layers import ConvLayer, ConvSequence
@@ -122,13 +122,7 @@ class Factorization:
             raise GeometryError(
                 f"group must be from 0 to {self.layer.geometry.groups - 1} for this layer, got {group!r}"
             )
-        convert = getattr(self.scheme, "to_tensorly", None)
-        if convert is None:
-            raise UnsupportedExportError(
-                f"TensorLy has no decomposition for method {self.method!r}; use f.factors, or method cp, tucker or "
-                "tensor_train"
-            )
-        return convert(self.factors, group)
+        return self.scheme.to_tensorly(self.factors, group)
 
     def __str__(self) -> str:
         head = f"{self.method}, rank {self.rank}, relative error {self.relative_error:.3g}"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorconv.errors import UnsupportedExportError
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer
 
@@ -104,6 +106,32 @@ class Scheme(ABC):
         Fitter
             A fitter that has done no work yet.
         """
+
+    def to_tensorly(self, factors: Mapping[str, Array], group: int) -> Any:
+        """Return one group's decomposition in TensorLy's container.
+
+        Parameters
+        ----------
+        factors : mapping of str to ndarray
+            The factors.
+        group : int
+            The group.
+
+        Returns
+        -------
+        CPTensor, TuckerTensor or TTTensor of tensorly
+            The same arrays.
+
+        Raises
+        ------
+        UnsupportedExportError
+            If TensorLy has no such decomposition, as for most methods.
+        """
+        del factors, group
+        raise UnsupportedExportError(
+            f"TensorLy has no decomposition for method {self.name!r}; use f.factors, or method cp, tucker or "
+            "tensor_train"
+        )
 
     @property
     def block_shape(self) -> Shape:

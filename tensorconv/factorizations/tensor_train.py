@@ -77,20 +77,7 @@ class TensorTrain(Scheme):
         return tensor.transpose(0, 1, -1, *range(1 + len(size), 1, -1))
 
     def to_tensorly(self, factors: Mapping[str, Array], group: int) -> Any:
-        """Return one group's TTTensor of (I, K1..KN, O/G).
-
-        Parameters
-        ----------
-        factors : mapping of str to ndarray
-            The factors.
-        group : int
-            The group.
-
-        Returns
-        -------
-        tensorly.tt_tensor.TTTensor
-            The train.
-        """
+        """Return one group's TTTensor of (I, K1..KN, O/G)."""
         from tensorconv.factorizations.tensorly import train_tensor  # TensorLy is loaded only when asked for
 
         axes = [factors[name][group].transpose(1, 2, 0) for name in self._names[1:-1]]

@@ -61,21 +61,24 @@ class TensorTrainFitter(Fitter[Scheme]):
         """One spectrum per unfolding."""
         return self.values
 
+    @cached_property
+    def _losses(self) -> list[Array]:
+        """Share of the energy that each unfolding loses at each rank."""
+        tails = [ranks.tail_energy(values) for values in self.values]
+        return [tail / (float(tail[0]) or 1.0) for tail in tails]
+
     def _path(self, cost: Callable[[Rank], Fraction]) -> Iterator[tuple[Rank, float]]:
         """Yield ranks from the full ones down, with the relative error that they are bound by."""
-        tails = [ranks.tail_energy(values) for values in self.values]
-        total = float(tails[0][0]) or 1.0
         rank = self.scheme.maximum
         now = cost(rank)
         while True:
-            lost = sum(float(tail[r]) for tail, r in zip(tails, rank, strict=True))
-            yield rank, (lost / total) ** 0.5
+            yield rank, sum(float(lost[r]) for lost, r in zip(self._losses, rank, strict=True)) ** 0.5
             best: tuple[float, Rank, Fraction] | None = None
-            for j, (tail, r) in enumerate(zip(tails, rank, strict=True)):
+            for j, (lost, r) in enumerate(zip(self._losses, rank, strict=True)):
                 if r > 1:
                     lower = (*rank[:j], r - 1, *rank[j + 1 :])
                     then = cost(lower)
-                    price = float(tail[r - 1] - tail[r]) / max(float(now - then), 1e-300)
+                    price = float(lost[r - 1] - lost[r]) / max(float(now - then), 1e-300)
                     if best is None or price < best[0]:
                         best = (price, lower, then)
             if best is None:
@@ -93,10 +96,7 @@ class TensorTrainFitter(Fitter[Scheme]):
         if attempt(path[met][0]) > error:  # by rounding: full rank is all there is left
             met = 0
             if attempt(path[0][0]) > error:
-                raise RankError(
-                    f"error={error:g} cannot be met: the best attained is {attempt(path[0][0]):.3g}, at rank "
-                    f"{path[0][0]}; ask for a larger error, or convert the kernel to a wider data type"
-                )
+                raise RankError(ranks.unmet(error, attempt(path[0][0]), path[0][0]))
         missed = int(np.sum(bounds <= error * len(path[0][0]) ** 0.5))  # here even the loosest bound is above
         while missed - met > max(1, len(path) // PRECISION):
             middle = (met + missed) // 2
@@ -108,8 +108,8 @@ class TensorTrainFitter(Fitter[Scheme]):
 
     def meet_budget(self, cost: Callable[[Rank], Fraction], limit: Fraction, maximum: Rank) -> Rank | None:
         """Take the best of the paths' first affordable ranks, then raise single ranks while it is affordable."""
-        paths = (self._path(cost), self._even_path())
-        starts = [next((rank for rank, _ in path if cost(rank) <= limit), None) for path in paths]
+        paths: tuple[Iterator[Rank], ...] = ((rank for rank, _ in self._path(cost)), self._even_path())
+        starts = [next((rank for rank in path if cost(rank) <= limit), None) for path in paths]
         found = [self._raised(rank, lambda r: cost(r) <= limit, maximum) for rank in starts if rank is not None]
         return min(found, key=self._expected, default=None)
 
@@ -123,18 +123,13 @@ class TensorTrainFitter(Fitter[Scheme]):
 
     def _expected(self, rank: Rank) -> float:
         """Estimate the relative error of ranks, as if the unfoldings lost independent shares of the energy."""
-        tails = [ranks.tail_energy(values) for values in self.values]
-        total = float(tails[0][0]) or 1.0
-        kept = math.prod(1 - float(tail[r]) / total for tail, r in zip(tails, rank, strict=True))
+        kept = math.prod(1 - float(lost[r]) for lost, r in zip(self._losses, rank, strict=True))
         return float(max(1 - kept, 0.0) ** 0.5)
 
-    def _even_path(self) -> Iterator[tuple[Rank, float]]:
+    def _even_path(self) -> Iterator[Rank]:
         """Yield ranks from the full ones down at which all unfoldings lose about the same energy."""
-        tails = [ranks.tail_energy(values) for values in self.values]
-        total = float(tails[0][0]) or 1.0
         for level in np.linspace(0.0, 1.0, LEVELS) ** 2:
-            rank = tuple(max(1, int(np.argmax(tail <= level * total))) for tail in tails)
-            yield rank, self._expected(rank)
+            yield tuple(max(1, int(np.argmax(lost <= level))) for lost in self._losses)
 
 
 def _raise(rank: Rank, j: int, affordable: Callable[[Rank], bool], most: int) -> Rank:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tensorconv import ranks
 from tensorconv.cost import chain_cost
 from tensorconv.factorizations.factorization import Factorization
 from tensorconv.factorizations.registry import register
@@ -110,20 +111,7 @@ class Tucker(Scheme):
         return np.moveaxis((left @ wide(factors["in"])[:, None]).reshape(n_groups, left.shape[1], *size, -1), -1, 2)
 
     def to_tensorly(self, factors: Mapping[str, Array], group: int) -> Any:
-        """Return one group's TuckerTensor; a mode without factor gets the identity.
-
-        Parameters
-        ----------
-        factors : mapping of str to ndarray
-            The factors.
-        group : int
-            The group.
-
-        Returns
-        -------
-        tensorly.tucker_tensor.TuckerTensor
-            The tensor (O/G, I, K1..KN).
-        """
+        """Return one group's TuckerTensor; a mode without factor gets the identity."""
         from tensorconv.factorizations.tensorly import tucker_tensor  # TensorLy is loaded only when asked for
 
         core = factors["core"][group]
@@ -198,8 +186,7 @@ def tucker(
     [(3, 6, 1, 1), (4, 3, 3, 3), (8, 4, 1, 1)]
     """
     target, spatial = as_layer(layer), flag("spatial", spatial)
-    several = isinstance(rank, (list, tuple)) or (isinstance(rank, np.ndarray) and rank.ndim == 1)
-    n_given = len(rank) if several else 0
+    n_given = len(rank) if ranks.is_listing(rank) else 0
     if n_given == 2 + target.geometry.ndim:
         spatial = True
     elif spatial and n_given == 2:

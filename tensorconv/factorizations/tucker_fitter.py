@@ -14,6 +14,7 @@ from tensorconv.errors import RankError
 from tensorconv.factorizations.fitter import Fitter
 from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme
 from tensorconv.linalg import balance, hooi, hosvd
+from tensorconv.ranks import unmet
 
 ROUNDS = 8  # of balancing; each halves what is left of the imbalance, or better
 # Predicted errors to aim at, as shares of the error asked for: refinement beats the prediction by a little.
@@ -127,10 +128,7 @@ class TuckerFitter(Fitter[Scheme]):
                     return rank
         if attempt(maximum) <= error:
             return maximum
-        raise RankError(
-            f"error={error:g} cannot be met: the best attained is {attempt(maximum):.3g}, at rank {maximum}; "
-            "ask for a larger error, or convert the kernel to a wider data type"
-        )
+        raise RankError(unmet(error, attempt(maximum), maximum))
 
     def meet_budget(self, cost: Callable[[Rank], Fraction], limit: Fraction, maximum: Rank) -> Rank | None:
         """Take the affordable ranks of the least predicted error."""
