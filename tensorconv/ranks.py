@@ -46,12 +46,8 @@ def energy(share: float) -> Rule:
         raise RankError(f"share must be above 0 and at most 1, got {share!r}; 0.95 keeps 95 % of the energy")
 
     def rule(spectra: Sequence[Array], maximum: Rank) -> Rank:
-        ranks = []
-        for spectrum, most in zip(spectra, maximum, strict=True):
-            allowed = (1 - share) * float(np.sum(np.square(spectrum)))
-            first = int(np.argmax(tail_energy(spectrum) <= allowed * (1 + 1e-12) + 1e-300))
-            ranks.append(min(max(1, first), most))
-        return tuple(ranks)
+        tails = map(tail_energy, spectra)
+        return tuple(_first_rank(t, (1 - share) * float(t[0]), m) for t, m in zip(tails, maximum, strict=True))
 
     return rule
 
@@ -274,6 +270,10 @@ def largest_affordable(affordable: Callable[[int], bool], maximum: int) -> int:
         else:
             high = middle - 1
     return low
+
+
+def _first_rank(tail: Array, allowed: float, most: int) -> int:
+    return min(max(1, int(np.argmax(tail <= allowed * (1 + 1e-12) + 1e-300))), most)
 
 
 def unmet(error: float, best: float, rank: Any) -> str:
