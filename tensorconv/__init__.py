@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tensorconv.factorizations.cp import cp
     from tensorconv.factorizations.depthwise import depthwise_separable
     from tensorconv.factorizations.factorization import Factorization
+    from tensorconv.factorizations.initialize import initialize
     from tensorconv.factorizations.interchange import from_tensorly
     from tensorconv.factorizations.registry import methods
     from tensorconv.factorizations.svd import svd
@@ -39,6 +40,7 @@ _HOMES = {
     "depthwise_separable": "factorizations",
     "factorize": "factorizations",
     "from_tensorly": "factorizations",
+    "initialize": "factorizations",
     "load": "export.files",
     "methods": "factorizations",
     "prepare": "convolution",
@@ -67,6 +69,7 @@ __all__ = [
     "export",
     "factorize",
     "from_tensorly",
+    "initialize",
     "linalg",
     "load",
     "methods",

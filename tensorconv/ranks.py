@@ -1,7 +1,8 @@
-"""Rank rules, and the searches that turn an error or a budget into ranks."""
+"""Rank rules: from the singular values of a kernel to ranks."""
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 
 from tensorconv.errors import RankError
 from tensorconv.integers import is_integer
+from tensorconv.linalg import posterior_spectrum
 
 Array = NDArray[Any]
 Rank = tuple[int, ...]
-SCANNED = 32  # ranks that are tried one by one
 # Singular values per rank, each of shape (slices, n), and the largest useful ranks, to ranks.
 Rule = Callable[[Sequence[Array], Rank], Rank]
 
@@ -48,6 +49,52 @@ def energy(share: float) -> Rule:
     def rule(spectra: Sequence[Array], maximum: Rank) -> Rank:
         tails = map(tail_energy, spectra)
         return tuple(_first_rank(t, (1 - share) * float(t[0]), m) for t, m in zip(tails, maximum, strict=True))
+
+    return rule
+
+
+def evbmf() -> Rule:
+    """Return the rule that keeps what stands out from Gaussian noise, by empirical variational Bayes.
+
+    Every unfolding has the rank of :func:`tensorconv.linalg.evbmf`, the largest of them where there are several
+    matrices: one per group, or per channel in a depthwise separable method. There is no threshold to choose (Nakajima,
+    Sugiyama, Babacan, Tomioka, 2013; for convolutions Kim, Park, Yoo, Choi, Yang, Shin, 2016). Trained kernels are
+    seldom low rank plus noise of one variance: expect errors to retrain from, and rank 0 where all singular values are
+    alike. Where rank 1 is the only one, it is taken.
+
+    Returns
+    -------
+    callable
+        A rule for the argument ``rank`` of a factorization; it raises RankError where the finding is rank 0.
+
+    Examples
+    --------
+    >>> import tensorconv as tc
+    >>> rng = np.random.default_rng(0)
+    >>> low_rank = np.tensordot(rng.standard_normal((32, 3)), rng.standard_normal((3, 16, 3, 3)), 1)
+    >>> tc.svd(low_rank + 0.1 * rng.standard_normal(low_rank.shape), rank=tc.ranks.evbmf()).rank
+    3
+    """
+
+    def rule(spectra: Sequence[Array], maximum: Rank) -> Rank:
+        shapes = getattr(spectra, "shapes", None)
+        if shapes is None:
+            raise RankError(
+                "the rule ranks.evbmf() needs spectra with an attribute shapes, the two sides of every unfolding, got "
+                f"{type(spectra).__name__}; give the rule to a factorization, or call tc.linalg.evbmf on a matrix"
+            )
+        found = [
+            1 if most == 1 else min(_evbmf_rank(slices, shape), most)
+            for slices, shape, most in zip(spectra, shapes, maximum, strict=True)
+        ]
+        for index, (rank, shape) in enumerate(zip(found, shapes, strict=True)):
+            if rank == 0:
+                which = f" for rank {index + 1} of {len(found)}" if len(found) > 1 else ""
+                raise RankError(
+                    f"evbmf finds rank 0{which}, in the {shape[0]} x {shape[1]} unfolding: no singular value stands "
+                    "out from noise; give an integer rank, error=, budget= or the rule ranks.energy(0.9)"
+                )
+        return tuple(found)
 
     return rule
 
@@ -148,152 +195,11 @@ def tail_energy(spectrum: Array) -> Array:
     return np.concatenate([np.cumsum(energies[::-1])[::-1], [0.0]])
 
 
-def first_meeting(
-    attempt: Callable[[int], float], error: float, predicted: Array, maximum: int, *, noise: float = 1e-6
-) -> int:
-    """Return the smallest rank that meets an error where the error of every rank is known but for rounding.
-
-    Parameters
-    ----------
-    attempt : callable
-        The true relative error at a rank.
-    error : float
-        The error asked for.
-    predicted : ndarray
-        Entry r is the relative error expected at rank r, falling.
-    maximum : int
-        The largest rank to try.
-    noise : float
-        How far the true error may be from the expected one; ranks this close to the request are tried one by one, or
-        by bisection where they are many.
-
-    Returns
-    -------
-    int
-        The rank.
-
-    Raises
-    ------
-    RankError
-        If the largest rank does not meet the error.
-    """
-    low, sure = (_first(predicted, error + side, maximum) for side in (noise, -noise))
-    if sure - low > SCANNED:
-        return bisect_meeting(attempt, error, low, maximum, bounded=False, precise=True)
-    failed, rank, step = low - 1, low, 1
-    while attempt(rank) > error:
-        if rank == maximum:
-            raise RankError(unmet(error, attempt(maximum), maximum))
-        failed, rank = rank, min(rank + step, maximum)
-        if rank > sure:  # past what rounding explains the steps grow
-            step *= 2
-    return _narrowed(attempt, error, failed, rank, 0)
-
-
-def _narrowed(attempt: Callable[[int], float], error: float, failed: int, met: int, precision: int) -> int:
-    """Bisect between a rank that fails and one that meets, down to one in ``precision`` of it (0: to the last rank)."""
-    while met - failed > 1 + (met // precision if precision else 0):
-        middle = (failed + met) // 2
-        if attempt(middle) <= error:
-            met = middle
-        else:
-            failed = middle
-    return met
-
-
-def _first(predicted: Array, error: float, maximum: int) -> int:
-    """Return the first rank from 1 on that is expected to meet an error, the maximum if none is."""
-    meets = predicted[1:] <= error
-    return min(int(np.argmax(meets)) + 1, maximum) if meets.any() else maximum
-
-
-def bisect_meeting(
-    attempt: Callable[[int], float], error: float, low: int, maximum: int, *, bounded: bool, precise: bool = False
-) -> int:
-    """Return a rank that meets an error where only trying tells, close to the smallest.
-
-    Parameters
-    ----------
-    attempt : callable
-        The true relative error at a rank.
-    error : float
-        The error asked for.
-    low : int
-        A rank below which no attempt can succeed.
-    maximum : int
-        The largest rank to try.
-    bounded : bool
-        Whether ``maximum`` is a limit that may well be missed, and is tried first.
-    precise : bool
-        Whether to search to the last rank, not to 3 %.
-
-    Returns
-    -------
-    int
-        The rank; a neighbour about 3 % smaller, or just below, was seen to fail.
-
-    Raises
-    ------
-    RankError
-        If the largest rank does not meet the error.
-    """
-    if low > maximum or (bounded and attempt(maximum) > error):
-        raise RankError(unmet(error, attempt(maximum), maximum))
-    failed, rank = low - 1, maximum if bounded else low
-    while attempt(rank) > error:
-        if rank == maximum:
-            raise RankError(unmet(error, attempt(maximum), maximum))
-        failed, rank = rank, min(rank + max(1, rank // 2), maximum)
-    return _narrowed(attempt, error, failed, rank, 0 if precise else 32)
-
-
-def largest_affordable(affordable: Callable[[int], bool], maximum: int) -> int:
-    """Return the largest rank whose cost is affordable, by bisection of a cost that grows with rank.
-
-    Parameters
-    ----------
-    affordable : callable
-        Whether a rank is affordable.
-    maximum : int
-        The largest useful rank.
-
-    Returns
-    -------
-    int
-        The rank; 0 if not even 1 is affordable.
-    """
-    low, high = 0, maximum
-    while low < high:
-        middle = (low + high + 1) // 2
-        if affordable(middle):
-            low = middle
-        else:
-            high = middle - 1
-    return low
+def _evbmf_rank(slices: Array, shape: tuple[int, int]) -> int:
+    """Return the largest rank of matrices of one shape, whose singular values are those of Gram matrices."""
+    blur = math.sqrt(max(shape) * float(np.finfo(np.float64).eps))
+    return max(len(posterior_spectrum(values, shape, blur=blur)[0]) for values in slices)
 
 
 def _first_rank(tail: Array, allowed: float, most: int) -> int:
     return min(max(1, int(np.argmax(tail <= allowed * (1 + 1e-12) + 1e-300))), most)
-
-
-def unmet(error: float, best: float, rank: Any) -> str:
-    """Return the message of an error that cannot be met.
-
-    Parameters
-    ----------
-    error : float
-        The error asked for.
-    best : float
-        The best attained.
-    rank : int or tuple of int
-        Where it was attained.
-
-    Returns
-    -------
-    str
-        What was asked, what was found, and the cure.
-    """
-    return (
-        f"error={error:g} cannot be met: the best attained is {best:.3g}, at rank {rank}; "
-        "ask for a larger error, or try another method or a wider data type"
-    )

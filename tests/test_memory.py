@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -47,8 +46,9 @@ def large() -> tc.ConvLayer:
 @pytest.fixture
 def _few_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three sweeps of CP: every array that a sweep makes has been made by then."""
-    module = sys.modules["tensorconv.factorizations.cp"]
-    monkeypatch.setattr(module, "cp_als", functools.partial(module.cp_als, n_iter_max=3))
+    module = sys.modules["tensorconv.factorizations.cp_fitter"]
+    original = module.cp_als
+    monkeypatch.setattr(module, "cp_als", lambda *given, **rest: original(*given, **(rest | {"n_iter_max": 3})))
 
 
 VARIANTS = cases.variants(tc.ConvLayer.of(np.ones((4, 4, 3, 3))))

@@ -217,7 +217,7 @@ def dense_sequence(patch: Patch) -> None:
 
 
 def global_start(patch: Patch) -> None:
-    home = module("factorizations.cp")
+    home = module("factorizations.cp_fitter")
     original = home.cp_als
 
     def planted(tensor: Any, rank: int, *, rng: Any = 0, start: Any = None, **rest: Any) -> Any:
@@ -229,20 +229,20 @@ def global_start(patch: Patch) -> None:
 
 
 def own_state(patch: Patch) -> None:
-    home = module("factorizations.cp")
+    home = module("factorizations.cp_fitter")
     original, seeds = home.cp_als, itertools.count()
     patch.setattr(home, "cp_als", lambda *arguments, **rest: original(*arguments, **(rest | {"rng": next(seeds)})))
 
 
 def solved_as_they_are(patch: Patch) -> None:
-    patch.setattr(module("linalg.cp"), "_solve", lambda gram, target, _: np.linalg.solve(gram, target.T).T)
+    patch.setattr(module("linalg.cp_sweeps"), "solve", lambda gram, target, _: np.linalg.solve(gram, target.T).T)
 
 
 def many_threads(patch: Patch) -> None:
     patch.setattr(module("factorizations.solve"), "one_blas_thread", contextlib.nullcontext)
 
     def change(found: dict[str, Any]) -> dict[str, Any]:
-        threads = max(pool["num_threads"] for pool in threadpool_info())
+        threads = max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
         return found | {"first": found["first"] * (1 + 2.0**-50 * threads)}
 
     svd_factors(change)(patch)
@@ -255,15 +255,15 @@ def swapped_ranks(patch: Patch) -> None:
 
 
 def one_rank_more(patch: Patch) -> None:
-    ranks = module("ranks")
-    original = ranks.first_meeting
+    searches = module("searches")
+    original = searches.first_meeting
 
     def planted(attempt: Any, error: float, predicted: Any, maximum: int, **rest: Any) -> int:
         rank = min(original(attempt, error, predicted, maximum, **rest) + 1, maximum)
         attempt(rank)
         return int(rank)
 
-    patch.setattr(ranks, "first_meeting", planted)
+    patch.setattr(searches, "first_meeting", planted)
 
 
 def rank_zero(patch: Patch) -> None:

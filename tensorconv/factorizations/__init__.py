@@ -5,6 +5,7 @@ from tensorconv.factorizations.cp import cp
 from tensorconv.factorizations.depthwise import depthwise_separable
 from tensorconv.factorizations.factorization import Factorization
 from tensorconv.factorizations.fitter import Fitter
+from tensorconv.factorizations.initialize import initialize
 from tensorconv.factorizations.interchange import from_tensorly
 from tensorconv.factorizations.registry import methods, register, registered
 from tensorconv.factorizations.scheme import Scheme
@@ -23,6 +24,7 @@ __all__ = [
     "depthwise_separable",
     "factorize",
     "from_tensorly",
+    "initialize",
     "methods",
     "register",
     "registered",

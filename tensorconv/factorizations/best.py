@@ -86,9 +86,15 @@ class Dense(Scheme):
         del rank
         return self.layer.chain
 
-    def kernels(self, factors: Factors) -> list[Array]:
+    @property
+    def layer_factors(self) -> list[str]:
         """The kernel."""
-        return [factors["kernel"]]
+        return ["kernel"]
+
+    def factor_shapes(self, rank: Rank) -> dict[str, Shape]:
+        """The blocks."""
+        del rank
+        return {"kernel": self.block_shape}
 
     def reconstruct(self, factors: Factors, rows: slice) -> Array:
         """The kernel."""

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any, ClassVar
 
 import numpy as np
 
-from tensorconv import ranks
 from tensorconv.errors import RankError
+from tensorconv.factorizations.cp_fitter import CPFitter
 from tensorconv.factorizations.factorization import Factorization
-from tensorconv.factorizations.fitter import Fitter
 from tensorconv.factorizations.registry import register
 from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, product, wide
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.geometry import ConvGeometry
 from tensorconv.integers import flag
 from tensorconv.layers import ConvLayer, as_layer
-from tensorconv.linalg import as_generator, cp_als, singular_values
-
-WARM_SWEEPS = 80  # of a fit that starts from a neighbour's factors; a Gaussian start takes up to 200
 
 
 @dataclass(frozen=True)
@@ -37,11 +32,23 @@ class CP(Scheme):
         Whether one depthwise convolution has all spatial axes.
     rng : int or numpy.random.Generator
         Seed of the starts.
+    correction : float
+        Share by which error-preserving correction may raise the error; 0 for none.
     """
 
     merge_spatial: bool = False
     rng: Any = field(default=0, compare=False)
+    correction: float = field(default=0.0, compare=False)
     name: ClassVar[str] = "cp"
+
+    def __post_init__(self) -> None:
+        flag("merge_spatial", self.merge_spatial)
+        is_number = isinstance(self.correction, (int, float, np.floating)) and not isinstance(self.correction, bool)
+        if not is_number or not 0 <= self.correction < 1:
+            raise RankError(
+                f"correction must be from 0 to below 1, as a share (0.001 lets the error grow by 0.1 %), "
+                f"got {self.correction!r}"
+            )
 
     @property
     def axes(self) -> list[int]:
@@ -83,10 +90,18 @@ class CP(Scheme):
         first = ((channels, n_in, *self.ones), self.pointwise(n_groups))
         return [first, *steps, ((n_groups * n_out, rank[0], *self.ones), self.pointwise(n_groups))]
 
-    def kernels(self, factors: Factors) -> list[Array]:
+    @property
+    def layer_factors(self) -> list[str]:
         """The factors are the kernels."""
-        spatial = [factors[f"axis{a}"] for a in self.axes] or [factors["spatial"]]
-        return [factors["in"], *spatial, factors["out"]]
+        return ["in", *([f"axis{a}" for a in self.axes] or ["spatial"]), "out"]
+
+    def factor_shapes(self, rank: Rank) -> dict[str, Shape]:
+        """One row per term."""
+        n_groups, n_out, n_in, *size = self.block_shape
+        shapes: dict[str, Shape] = {"in": (n_groups, rank[0], n_in), "out": (n_groups, n_out, rank[0])}
+        if self.merge_spatial:
+            return shapes | {"spatial": (n_groups, rank[0], *size)}
+        return shapes | {f"axis{a}": (n_groups, rank[0], size[a]) for a in sorted(self.axes)}
 
     def reconstruct(self, factors: Factors, rows: slice) -> Array:
         """Sum the rank-one terms."""
@@ -125,90 +140,6 @@ class CP(Scheme):
         return CPFitter(self)
 
 
-class CPFitter(Fitter[CP]):
-    """Alternating least squares, from a Gaussian start of its own for every group and rank.
-
-    While ranks are searched for, each fit starts from the one before, its weakest terms dropped or Gaussian ones added.
-
-    Parameters
-    ----------
-    scheme : CP
-        What is to be fitted.
-    """
-
-    def __init__(self, scheme: CP) -> None:
-        super().__init__(scheme)
-        generator = as_generator(scheme.rng)
-        self.seed = int(generator.integers(2**63))
-        if not self.is_wide:
-            self.scale = 1.0  # squares of float32 numbers are safe in float64 as they are
-        self.target = 0.0  # the error that a search is after: fits stop there
-        self.latest: dict[int, list[Array]] = {}  # group -> factors of the fit before
-
-    @property
-    def tensors(self) -> Array:
-        """The tensors (G, *modes), in float32 where the kernel is no wider: the true residual judges the result."""
-        shape = (self.shape[0], *self.scheme.modes)
-        if self.is_wide:
-            return self.blocks.reshape(shape)
-        return self._kernel.astype(np.float32, copy=False).reshape(shape)
-
-    def factors(self, rank: Rank) -> Factors:
-        """Fit every group and share the weights evenly."""
-        per_group = [self._fit(g, tensor, rank[0]) for g, tensor in enumerate(self.tensors)]
-        out, into, *taps = (np.stack(mode) for mode in zip(*per_group, strict=True))
-        found = {"in": into.swapaxes(1, 2), "out": out}
-        if self.scheme.merge_spatial:
-            return found | {"spatial": taps[0].swapaxes(1, 2).reshape(*found["in"].shape[:2], *self.shape[3:])}
-        axes = sorted(self.scheme.axes)
-        return found | {f"axis{a}": factor.swapaxes(1, 2) for a, factor in zip(axes, taps, strict=True)}
-
-    def _fit(self, group: int, tensor: Array, rank: int) -> list[Array]:
-        if rank == self.scheme.maximum[0]:
-            return _fibres(tensor)
-        rng = np.random.default_rng([self.seed, group, rank])
-        before = self.latest.get(group)
-        if before is None:
-            weights, factors = cp_als(tensor, rank, rng=rng, target=self.target)
-        else:
-            more = max(rank - before[0].shape[1], 0)
-            start = [np.hstack([f[:, :rank], rng.standard_normal((len(f), more)) / len(f)]) for f in before]
-            weights, factors = cp_als(tensor, rank, start=start, n_iter_max=WARM_SWEEPS, target=self.target)
-        self.latest[group] = [factor * weights ** (1 / len(factors)) for factor in factors]
-        return self.latest[group]
-
-    def spectra(self) -> list[Array]:
-        """CP has no spectrum."""
-        raise RankError("cp has no spectrum for a rank rule to look at; give an integer rank, error= or budget=")
-
-    def meet_error(
-        self, attempt: Callable[[Rank], float], error: float, maximum: Rank, cost: Callable[[Rank], Fraction]
-    ) -> Rank:
-        """Search between the rank that every unfolding needs at least and the exact one."""
-        del cost
-        low, self.target = 1, error
-        tensors = self.tensors
-        for mode in range(len(self.scheme.modes)):
-            unfolding = np.moveaxis(tensors, 1 + mode, 1).reshape(self.shape[0], self.scheme.modes[mode], -1)
-            tail = ranks.tail_energy(singular_values(unfolding))
-            low = max(low, int(np.argmax(np.sqrt(tail / (tail[0] or 1.0)) <= error * (1 + 1e-6) + 1e-7)))
-        bounded = maximum < self.scheme.maximum
-        return (ranks.bisect_meeting(lambda r: attempt((r,)), error, low, maximum[0], bounded=bounded),)
-
-
-def _fibres(tensor: Array) -> list[Array]:
-    """Write a tensor exactly as one term per fibre along its largest mode; each term's factors share its norm."""
-    largest = int(np.argmax(tensor.shape))
-    fibres = np.moveaxis(np.asarray(tensor, np.float64), largest, 0).reshape(tensor.shape[largest], -1)
-    others = [n for mode, n in enumerate(tensor.shape) if mode != largest]
-    index = np.unravel_index(np.arange(fibres.shape[1]), others)
-    norms = np.linalg.norm(fibres, axis=0)
-    share = norms ** (1 / tensor.ndim)
-    factors = [np.where(np.arange(n)[:, None] == at[None, :], share, 0.0) for n, at in zip(others, index, strict=True)]
-    factors.insert(largest, fibres * np.divide(share, norms, out=np.zeros_like(norms), where=norms > 0))
-    return factors
-
-
 def _variants(layer: ConvLayer) -> list[dict[str, Any]]:
     wide = sum(k > 1 for k in layer.kernel_size)
     return [{"merge_spatial": False}] + [{"merge_spatial": True}] * (wide > 1)
@@ -225,13 +156,15 @@ def cp(
     input_size: Sequence[int] | None = None,
     merge_spatial: bool = False,
     rng: Any = 0,
+    correction: float = 0.0,
 ) -> Factorization:
     """Factorize a layer by a CP decomposition of every group's kernel.
 
     ``W[o, i, k1..kN] = sum_r out[o, r] in[r, i] axis0[r, k1] .. axisN[r, kN]``: a pointwise layer to R channels, one
     depthwise convolution per spatial axis, a pointwise layer (Lebedev, Ganin, Rakhuba, Oseledets, Lempitsky, 2015,
     section 3.2). With ``merge_spatial`` one depthwise convolution has all axes, as a MobileNetV2 block. Fitted by
-    alternating least squares with momentum; at the largest rank, one term per fibre, it is exact.
+    alternating least squares with momentum, from the best of four Gaussian starts. Ranks close to the
+    largest are the largest singular triplets of the kernel's slices, which are exact at the largest rank.
 
     Parameters
     ----------
@@ -251,6 +184,10 @@ def cp(
         Whether one depthwise convolution has all spatial axes.
     rng : int or numpy.random.Generator
         Seed of the Gaussian starts.
+    correction : float
+        Share by which the error may grow, under ``error`` no further than asked for, to make the terms as small as can
+        be (error-preserving correction, see :func:`tensorconv.linalg.cp_epc`), so that narrow types lose less; 0 for
+        none, 0.001 where factors are to be rounded.
 
     Returns
     -------
@@ -271,6 +208,5 @@ def cp(
     >>> [layer.kernel.shape for layer in tc.cp(kernel, rank=5).sequence]
     [(5, 6, 1, 1), (5, 1, 3, 1), (5, 1, 1, 3), (8, 5, 1, 1)]
     """
-    return solve(
-        CP(as_layer(layer), flag("merge_spatial", merge_spatial), rng), Request(rank, error, budget, of, input_size)
-    )
+    scheme = CP(as_layer(layer), merge_spatial, rng, correction)
+    return solve(scheme, Request(rank, error, budget, of, input_size))

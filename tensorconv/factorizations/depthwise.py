@@ -73,10 +73,17 @@ class DepthwiseSeparable(Scheme):
             ((n_channels, n_terms, *size), geometry.on_axes(every, n_channels)),
         ]
 
-    def kernels(self, factors: Factors) -> list[Array]:
+    @property
+    def layer_factors(self) -> list[str]:
         """The factors are the kernels."""
-        pair = [factors["depthwise"], factors["pointwise"]]
-        return pair if self.depthwise_first else pair[::-1]
+        return ["depthwise", "pointwise"] if self.depthwise_first else ["pointwise", "depthwise"]
+
+    def factor_shapes(self, rank: Rank) -> dict[str, Shape]:
+        """One small matrix of each per channel."""
+        n_groups, n_out, n_in, *size = self.block_shape
+        if self.depthwise_first:
+            return {"depthwise": (n_groups, n_in, rank[0], *size), "pointwise": (n_groups, n_out, n_in, rank[0])}
+        return {"depthwise": (n_groups, n_out, rank[0], *size), "pointwise": (n_groups, n_out, rank[0], n_in)}
 
     def reconstruct(self, factors: Factors, rows: slice) -> Array:
         """Sum over the terms of every channel."""
@@ -118,6 +125,10 @@ class DepthwiseFitter(Fitter[DepthwiseSeparable]):
     def spectra(self) -> list[Array]:
         """One rank, one spectrum per channel."""
         return [self.values]
+
+    def unfolding_shapes(self) -> list[tuple[int, int]]:
+        """The two sides of a slice."""
+        return [(self.slices.shape[-2], self.slices.shape[-1])]
 
     def factors(self, rank: Rank) -> Factors:
         """Cut the SVDs and share the singular values evenly."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -167,6 +167,41 @@ def relative_error(scheme: Scheme, factors: Mapping[str, Array]) -> float:
         lost += float(np.sum(((stored - exact) / scale) ** 2))
         norm += float(np.sum((exact / scale) ** 2))
     return math.sqrt(lost / norm) if norm else (math.inf if lost else 0.0)
+
+
+def from_factors(scheme: Scheme, factors: Mapping[str, Array], rank: Rank, bias: Any = None) -> Factorization:
+    """Return the factorization of the layer whose kernel the factors mean.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        The method, bound to any layer of the shape, geometry and data type that are wanted.
+    factors : mapping of str to ndarray
+        The factors, in any data type.
+    rank : tuple of int
+        Their ranks.
+    bias : array_like, shape (O,), optional
+        The bias.
+
+    Returns
+    -------
+    Factorization
+        Of the layer with this kernel, so that the error is that of storing it.
+
+    Raises
+    ------
+    KernelError
+        If the kernel or the bias overflows the data type.
+    """
+    blank = scheme.layer
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = {name: np.array(factor, blank.dtype, order="C") for name, factor in factors.items()}
+        draft = Factorization(scheme.name, blank, rank[0] if len(rank) == 1 else rank, stored, 0.0, scheme)
+        layer = ConvLayer(draft.kernel, blank.geometry, bias)
+    whole = replace(scheme, layer=layer)
+    with one_blas_thread():
+        error = relative_error(whole, stored)
+    return replace(draft, layer=layer, relative_error=error, scheme=whole)
 
 
 def _reconstructed(scheme: Scheme, factors: Mapping[str, Array]) -> Iterator[tuple[slice, Array]]:

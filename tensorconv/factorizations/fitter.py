@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from fractions import Fraction
@@ -9,7 +10,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from tensorconv import ranks
+from tensorconv import ranks, searches
 from tensorconv.arrays import unit_roundoff
 from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme
 from tensorconv.linalg import unit_scale
@@ -82,6 +83,17 @@ class Fitter(ABC, Generic[S]):
             Per rank, falling singular values of shape (slices, n).
         """
 
+    def unfolding_shapes(self) -> list[tuple[int, int]]:
+        """Return the sizes of the matrices whose singular values the spectra are, one group's unfoldings by default.
+
+        Returns
+        -------
+        list of (int, int)
+            Per rank, the two sides, in either order.
+        """
+        size = math.prod(self.shape[1:])
+        return [(side, size // side) for side in self.scheme.maximum]
+
     def meet_error(
         self, attempt: Callable[[Rank], float], error: float, maximum: Rank, cost: Callable[[Rank], Fraction]
     ) -> Rank:
@@ -112,7 +124,7 @@ class Fitter(ABC, Generic[S]):
         tail = ranks.tail_energy(self.spectra()[0])
         predicted = np.sqrt(tail / (tail[0] or 1.0))
         noise = max(8 * unit_roundoff(self._kernel.dtype), 1e-6)  # of storing, and of squared singular values
-        return (ranks.first_meeting(lambda r: attempt((r,)), error, predicted, maximum[0], noise=noise),)
+        return (searches.first_meeting(lambda r: attempt((r,)), error, predicted, maximum[0], noise=noise),)
 
     def meet_budget(self, cost: Callable[[Rank], Fraction], limit: Fraction, maximum: Rank) -> Rank | None:
         """Return the most exact affordable ranks; by default for methods of one rank.
@@ -131,5 +143,5 @@ class Fitter(ABC, Generic[S]):
         tuple of int or None
             The ranks; None if none is affordable.
         """
-        rank = ranks.largest_affordable(lambda r: cost((r,)) <= limit, maximum[0])
+        rank = searches.largest_affordable(lambda r: cost((r,)) <= limit, maximum[0])
         return (rank,) if rank else None

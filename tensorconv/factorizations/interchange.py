@@ -10,8 +10,7 @@ import numpy as np
 from tensorconv.arrays import Array, as_float_array
 from tensorconv.errors import KernelError
 from tensorconv.factorizations.cp import CP
-from tensorconv.factorizations.factorization import Factorization, relative_error
-from tensorconv.factorizations.scheme import Factors, Scheme
+from tensorconv.factorizations.factorization import Factorization, from_factors
 from tensorconv.factorizations.tensor_train import TensorTrain
 from tensorconv.factorizations.tucker import Tucker
 from tensorconv.geometry import ConvGeometry
@@ -92,7 +91,7 @@ def _cp(weights: Array, factors: list[Array], geometry: ConvGeometry, bias: Any)
         i: columns[i] * np.divide(share, n, out=np.zeros(rank), where=n > 0) for i, n in zip(kept, norms, strict=True)
     }
     found = {"in": even[1].T[None], "out": even[0][None]} | {f"axis{a}": even[2 + a].T[None] for a in scheme.axes}
-    return _finished(scheme, found, (rank,), bias)
+    return from_factors(scheme, found, (rank,), bias)
 
 
 def _tucker(core: Array, factors: list[Array], geometry: ConvGeometry, bias: Any) -> Factorization:
@@ -102,7 +101,7 @@ def _tucker(core: Array, factors: list[Array], geometry: ConvGeometry, bias: Any
     scheme = Tucker(_blank([len(f) for f in factors], core.dtype, geometry), spatial=True)
     found = {"in": factors[1].T[None], "core": core[None], "out": factors[0][None]}
     found |= {f"axis{a}": factors[2 + a][None] for a in range(geometry.ndim)}
-    return _finished(scheme, found, core.shape, bias)
+    return from_factors(scheme, found, core.shape, bias)
 
 
 def _train(cores: list[Array], geometry: ConvGeometry, bias: Any) -> Factorization:
@@ -115,19 +114,8 @@ def _train(cores: list[Array], geometry: ConvGeometry, bias: Any) -> Factorizati
     found = {"in": cores[0][0].T[None]}
     found |= {f"axis{a}": core.transpose(2, 0, 1)[None] for a, core in enumerate(cores[1:-1])}
     found |= {"out": cores[-1][..., 0].T[None]}
-    return _finished(scheme, found, tuple(core.shape[2] for core in cores[:-1]), bias)
+    return from_factors(scheme, found, tuple(core.shape[2] for core in cores[:-1]), bias)
 
 
 def _blank(sizes: Sequence[int], dtype: Any, geometry: ConvGeometry) -> ConvLayer:
     return ConvLayer(np.zeros(sizes, dtype), geometry)
-
-
-def _finished(scheme: Scheme, found: Factors, rank: tuple[int, ...], bias: Any) -> Factorization:
-    """Put the kernel that the factors mean in place of the blank one."""
-    blank = scheme.layer
-    stored = {name: np.array(factor, blank.dtype, order="C") for name, factor in found.items()}
-    kernel = scheme.reconstruct(stored, slice(None)).reshape(blank.kernel.shape).astype(blank.dtype)
-    layer = ConvLayer(kernel, blank.geometry, bias)
-    whole = type(scheme)(layer, spatial=True) if isinstance(scheme, Tucker) else type(scheme)(layer)
-    shown = rank[0] if len(rank) == 1 else rank
-    return Factorization(scheme.name, layer, shown, stored, relative_error(whole, stored), whole)

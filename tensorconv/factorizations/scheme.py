@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -66,8 +67,48 @@ class Scheme(ABC):
         """
 
     @abstractmethod
+    def factor_shapes(self, rank: Rank) -> dict[str, Shape]:
+        """Return the shape of every factor at a rank.
+
+        Parameters
+        ----------
+        rank : tuple of int
+            The ranks.
+
+        Returns
+        -------
+        dict of str to tuple of int
+            Name to shape, groups first, in the order of the fitter's factors.
+        """
+
+    @property
+    def layer_factors(self) -> list[str]:
+        """Names of the factors that are the layers' kernels, in the order of the chain.
+
+        A method whose layers are made of several factors has its own :meth:`kernels` and :meth:`fan_in` instead.
+        """
+        return []
+
+    def fan_in(self, rank: Rank) -> dict[str, Fraction]:
+        """Return how many entries of its input an output entry of each factor sums over, by default its layer's.
+
+        Independent entries of mean zero and variance ``1 / fan_in`` in every factor keep the variance through every
+        layer of the chain.
+
+        Parameters
+        ----------
+        rank : tuple of int
+            The ranks.
+
+        Returns
+        -------
+        dict of str to Fraction
+            Name to mean number over all positions away from borders.
+        """
+        return dict(zip(self.layer_factors, map(layer_fan_in, self.chain(rank)), strict=True))
+
     def kernels(self, factors: Factors) -> list[Array]:
-        """Return the kernel entries of every layer of the chain.
+        """Return the kernel entries of every layer of the chain, by default the factors themselves.
 
         Parameters
         ----------
@@ -79,6 +120,7 @@ class Scheme(ABC):
         list of ndarray
             Arrays that reshape to the shapes of the chain.
         """
+        return [factors[name] for name in self.layer_factors]
 
     @abstractmethod
     def reconstruct(self, factors: Factors, rows: slice) -> Array:
@@ -96,6 +138,21 @@ class Scheme(ABC):
         ndarray, shape (G, rows, I, K1..KN)
             The blocks.
         """
+
+    def for_rank(self, rank: Any) -> tuple[Scheme, Any]:
+        """Return the scheme and the rank that a request means, where the number of ranks says what is wanted.
+
+        Parameters
+        ----------
+        rank : object
+            What the caller asked for, not yet checked.
+
+        Returns
+        -------
+        Scheme, object
+            Both unchanged by default.
+        """
+        return self, rank
 
     @abstractmethod
     def fitter(self) -> Fitter[Any]:
@@ -211,3 +268,23 @@ def n_taps(scheme: Scheme) -> int:
         The product of the kernel size.
     """
     return math.prod(scheme.layer.kernel_size)
+
+
+def layer_fan_in(step: tuple[Shape, ConvGeometry]) -> Fraction:
+    """Return how many entries of its input an output entry of a layer sums over.
+
+    A convolution sums over all ``I K`` entries of a row of its kernel. A transposed one brings K taps to every s
+    positions of its output: ``K / s`` per axis, on average over the positions.
+
+    Parameters
+    ----------
+    step : (tuple of int, ConvGeometry)
+        Kernel shape (O, I, K1..KN) and geometry of the layer.
+
+    Returns
+    -------
+    Fraction
+        The mean number over the positions away from borders.
+    """
+    shape, geometry = step
+    return Fraction(math.prod(shape[1:]), math.prod(geometry.stride) if geometry.transposed else 1)

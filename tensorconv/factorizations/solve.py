@@ -7,11 +7,12 @@ import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from tensorconv import ranks
+from tensorconv import ranks, searches
 from tensorconv.cost import chain_cost
 from tensorconv.errors import KernelError, RankError
 from tensorconv.factorizations.factorization import Factorization, relative_error
@@ -150,21 +151,43 @@ def _choose_rank(
         return rank
     ceiling = request.ceiling
     if ceiling is not None and len(maximum) == 1:
-        maximum = (ranks.largest_affordable(lambda r: cost((r,)) < ceiling, maximum[0]),)
+        maximum = (searches.largest_affordable(lambda r: cost((r,)) < ceiling, maximum[0]),)
         if maximum == (0,):
             raise RankError(f"{scheme.name} costs too much at any rank")
     return fitter.meet_error(attempt, float(request.error or 0.0), maximum, cost)
 
 
 def _asked_rank(scheme: Scheme, fitter: Fitter[Any], rank: Any) -> Rank:
-    maximum = scheme.maximum
-    asked = rank(_Spectra(fitter), maximum) if callable(rank) else rank
+    asked = rank(_Spectra(fitter), scheme.maximum) if callable(rank) else rank
     if callable(rank) and not isinstance(asked, (list, tuple)):
         raise RankError(f"a rank rule must give one integer per rank, as a tuple, got {asked!r}")
-    chosen = ranks.spread(asked, maximum)
-    for entry, most, rule in zip(chosen, maximum, scheme.maximum_rules, strict=True):
+    return given_rank(scheme, asked)
+
+
+def given_rank(scheme: Scheme, rank: Any) -> Rank:
+    """Return one checked integer per rank of a method, from integers.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        The method, bound to a layer.
+    rank : int or sequence of int
+        One for all, each capped at its maximum, or one per rank.
+
+    Returns
+    -------
+    tuple of int
+        The ranks.
+
+    Raises
+    ------
+    RankError
+        If there are too many or too few, or one is no integer or out of range.
+    """
+    chosen = ranks.spread(rank, scheme.maximum)
+    for entry, most, rule in zip(chosen, scheme.maximum, scheme.maximum_rules, strict=True):
         if not 1 <= entry <= most:
-            shown = operator.index(rank) if not callable(rank) and np.ndim(rank) == 0 else chosen
+            shown = operator.index(rank) if np.ndim(rank) == 0 else chosen
             raise RankError(f"rank must be between 1 and {most} = {rule} for this kernel, got {shown}")
     return chosen
 
@@ -175,14 +198,23 @@ class _Spectra(Sequence[Any]):
     def __init__(self, fitter: Fitter[Any]) -> None:
         self._fitter = fitter
 
+    @cached_property
+    def _values(self) -> list[Any]:
+        return self._fitter.spectra()
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Per rank, the two sides of the matrices with these singular values, refused where there are none."""
+        return self._fitter.unfolding_shapes() if self._values else []
+
     def __len__(self) -> int:
-        return len(self._fitter.spectra())
+        return len(self._values)
 
     def __getitem__(self, index: Any) -> Any:
-        return self._fitter.spectra()[index]
+        return self._values[index]
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._fitter.spectra())
+        return iter(self._values)
 
 
 def _fitted(scheme: Scheme, fitter: Fitter[Any], rank: Rank) -> Factorization:

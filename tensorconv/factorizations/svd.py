@@ -109,9 +109,16 @@ class SplitSVD(Scheme):
         second = ((n_groups * n_out, rank[0], *self.sizes(self.rest)), geometry.on_axes(self.rest, n_groups))
         return [first, second]
 
-    def kernels(self, factors: Factors) -> list[Array]:
+    @property
+    def layer_factors(self) -> list[str]:
         """The factors are the kernels."""
-        return [factors["first"], factors["second"]]
+        return ["first", "second"]
+
+    def factor_shapes(self, rank: Rank) -> dict[str, Shape]:
+        """The layers' kernels with the groups in front."""
+        n_groups, n_out, n_in, *_ = self.block_shape
+        first = (n_groups, rank[0], n_in, *self.sizes(self.axes))
+        return {"first": first, "second": (n_groups, n_out, rank[0], *self.sizes(self.rest))}
 
     def reconstruct(self, factors: Factors, rows: slice) -> Array:
         """Sum over the rank."""

@@ -55,13 +55,16 @@ class TensorTrain(Scheme):
             steps.append(((n_groups * rank[axis + 1], rank[axis], *shape), geometry.on_axes((axis,), n_groups)))
         return [*steps, ((n_groups * n_out, rank[-1], *self.ones), pointwise)]
 
-    def kernels(self, factors: Factors) -> list[Array]:
-        """The factors are the kernels."""
-        return [factors[name] for name in self._names]
-
     @property
-    def _names(self) -> list[str]:
+    def layer_factors(self) -> list[str]:
+        """The factors are the kernels."""
         return ["in", *(f"axis{a}" for a in range(self.layer.geometry.ndim)), "out"]
+
+    def factor_shapes(self, rank: Rank) -> dict[str, Shape]:
+        """Ranks before and after, taps in between."""
+        n_groups, n_out, n_in, *size = self.block_shape
+        axes = {f"axis{a}": (n_groups, rank[a + 1], rank[a], k) for a, k in enumerate(size)}
+        return {"in": (n_groups, rank[0], n_in), **axes, "out": (n_groups, n_out, rank[-1])}
 
     def reconstruct(self, factors: Factors, rows: slice) -> Array:
         """Multiply the cores, from the out-channels on."""
@@ -80,7 +83,7 @@ class TensorTrain(Scheme):
         """Return one group's TTTensor of (I, K1..KN, O/G)."""
         from tensorconv.factorizations.tensorly import train_tensor  # TensorLy is loaded only when asked for
 
-        axes = [factors[name][group].transpose(1, 2, 0) for name in self._names[1:-1]]
+        axes = [factors[name][group].transpose(1, 2, 0) for name in self.layer_factors[1:-1]]
         return train_tensor([factors["in"][group].T[None], *axes, factors["out"][group].T[..., None]])
 
     def fitter(self) -> TensorTrainFitter:

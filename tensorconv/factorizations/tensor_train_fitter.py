@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tensorconv import ranks
+from tensorconv import ranks, searches
 from tensorconv.errors import RankError
 from tensorconv.factorizations.fitter import Fitter
 from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme
@@ -96,7 +96,7 @@ class TensorTrainFitter(Fitter[Scheme]):
         if attempt(path[met][0]) > error:  # by rounding: full rank is all there is left
             met = 0
             if attempt(path[0][0]) > error:
-                raise RankError(ranks.unmet(error, attempt(path[0][0]), path[0][0]))
+                raise RankError(searches.unmet(error, attempt(path[0][0]), path[0][0]))
         missed = int(np.sum(bounds <= error * len(path[0][0]) ** 0.5))  # here even the loosest bound is above
         while missed - met > max(1, len(path) // PRECISION):
             middle = (met + missed) // 2
@@ -134,7 +134,7 @@ class TensorTrainFitter(Fitter[Scheme]):
 
 def _raise(rank: Rank, j: int, affordable: Callable[[Rank], bool], most: int) -> Rank:
     """Return the ranks with the j-th as high as is affordable."""
-    raised = ranks.largest_affordable(lambda r: affordable((*rank[:j], r, *rank[j + 1 :])), most)
+    raised = searches.largest_affordable(lambda r: affordable((*rank[:j], r, *rank[j + 1 :])), most)
     return (*rank[:j], max(raised, rank[j]), *rank[j + 1 :])
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from tensorconv import ranks
 from tensorconv.cost import chain_cost
 from tensorconv.factorizations.factorization import Factorization
 from tensorconv.factorizations.registry import register
-from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, wide
+from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, layer_fan_in, n_taps, wide
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.factorizations.tucker_fitter import TuckerFitter
 from tensorconv.geometry import ConvGeometry
@@ -35,6 +36,9 @@ class Tucker(Scheme):
 
     spatial: bool = False
     name: ClassVar[str] = "tucker"
+
+    def __post_init__(self) -> None:
+        flag("spatial", self.spatial)
 
     @property
     def maximum(self) -> Rank:
@@ -72,6 +76,22 @@ class Tucker(Scheme):
         """Axes with more than one tap, in the order of execution: the one that shrinks the data most comes first."""
         stride, sign = self.layer.geometry.stride, 1 if self.layer.geometry.transposed else -1
         return sorted((a for a, k in enumerate(self.layer.kernel_size) if k > 1), key=lambda a: sign * stride[a])
+
+    def factor_shapes(self, rank: Rank) -> dict[str, Shape]:
+        """The core has the ranks, or the taps where the axes have none."""
+        n_groups, n_out, n_in, *size = self.block_shape
+        shapes: dict[str, Shape] = {"in": (n_groups, rank[1], n_in), "core": (n_groups, *rank[:2], *(rank[2:] or size))}
+        shapes["out"] = (n_groups, n_out, rank[0])
+        return shapes | {f"axis{a}": (n_groups, size[a], r) for a, r in enumerate(rank[2:])}
+
+    def fan_in(self, rank: Rank) -> dict[str, Fraction]:
+        """Each axis sums over its taps, in a layer of its own or in the core, which then sums over the axes' ranks."""
+        first, *middle, core, last = map(layer_fan_in, self.chain(rank))
+        fans = {f"axis{a}": Fraction(self.layer.kernel_size[a]) for a in range(len(rank) - 2)}
+        if fans and not middle:
+            core *= Fraction(math.prod(rank[2:]), n_taps(self))
+        own = {f"axis{a}": fan for a, fan in zip(self._wide, middle, strict=False)}
+        return fans | own | {"in": first, "core": core, "out": last}
 
     def kernels(self, factors: Factors) -> list[Array]:
         """Spread the spatial factors over the core, or repeat them for every channel."""
@@ -120,6 +140,13 @@ class Tucker(Scheme):
             for a, k in enumerate(self.layer.kernel_size)
         ]
         return tucker_tensor(core, [factors["out"][group], factors["in"][group].T, *axes])
+
+    def for_rank(self, rank: Any) -> tuple[Tucker, Any]:
+        """One rank per mode asks for spatial ranks; two leave spatial axes whole."""
+        n_given = len(rank) if ranks.is_listing(rank) else 0
+        if n_given == 2 + self.layer.geometry.ndim:
+            return replace(self, spatial=True), rank
+        return self, (*rank, *self.layer.kernel_size) if self.spatial and n_given == 2 else rank
 
     def fitter(self) -> TuckerFitter:
         """HOOI per group."""
@@ -185,10 +212,5 @@ def tucker(
     >>> [layer.kernel.shape for layer in tc.tucker(kernel, rank=(4, 3)).sequence]
     [(3, 6, 1, 1), (4, 3, 3, 3), (8, 4, 1, 1)]
     """
-    target, spatial = as_layer(layer), flag("spatial", spatial)
-    n_given = len(rank) if ranks.is_listing(rank) else 0
-    if n_given == 2 + target.geometry.ndim:
-        spatial = True
-    elif spatial and n_given == 2:
-        rank = (*rank, *target.kernel_size)
-    return solve(Tucker(target, spatial), Request(rank, error, budget, of, input_size))
+    scheme, rank = Tucker(as_layer(layer), spatial).for_rank(rank)
+    return solve(scheme, Request(rank, error, budget, of, input_size))

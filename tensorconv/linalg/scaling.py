@@ -54,7 +54,7 @@ def unit_scale(array: Array) -> float:
     float
         Dividing by it is exact and keeps squares from over- and underflowing.
     """
-    peak = float(np.abs(array).max())
+    peak = max(float(array.max()), -float(array.min()))
     return math.ldexp(1.0, math.frexp(peak)[1] - 1) if peak else 1.0
 
 

@@ -14,7 +14,7 @@ from tensorconv.linalg.scaling import square_safe_scale
 Array = NDArray[Any]
 # Squaring loses singular values below sqrt(u) of the largest; above this share their vectors keep half the digits.
 SAFE_SHARE = 1e-5
-STACKED = 64  # Gram matrices up to this size are decomposed as one stack
+STACKED = 512  # up to this size all eigenvectors at once are faster than a few
 
 
 def truncated_svd(matrices: Array, rank: int | None = None, *, refine: bool = True) -> tuple[Array, Array, Array]:

@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 
 from tensorconv.errors import RankError
-from tensorconv.linalg.scaling import square_safe_scale
+from tensorconv.linalg.scaling import square_safe_scale, unit_scale
 from tensorconv.linalg.svd import leading_eigenvectors, peak_signs
 
 Array = NDArray[Any]
-CHUNK = 2**18  # tensor entries unfolded at a time
+MODERATE = (1e-12, 1e12)  # magnitudes whose squares stay far inside float32
+PARTS = 2**18  # tensor entries that are summed at a time, or an eighth of the tensor
+DECOMPOSED = 64  # modes up to this size are decomposed exactly in every sweep; larger ones are iterated
+STEPS = 2  # of subspace iteration in a sweep
 
 
 def hosvd(tensor: Array, ranks: Sequence[int], *, rotate: bool = False) -> tuple[Array, list[Array]]:
@@ -27,7 +31,7 @@ def hosvd(tensor: Array, ranks: Sequence[int], *, rotate: bool = False) -> tuple
     Parameters
     ----------
     tensor : ndarray
-        Real tensor of any order; computed in float64.
+        Real tensor of any order. float32 of moderate magnitude is projected in float32, all else in float64.
     ranks : sequence of int
         One rank per mode, from 1 to the mode's size.
     rotate : bool
@@ -37,9 +41,9 @@ def hosvd(tensor: Array, ranks: Sequence[int], *, rotate: bool = False) -> tuple
     Returns
     -------
     core : ndarray, shape ranks
-        The core; the tensor's own memory where nothing is truncated or rotated.
+        The core, in the type of the products; the tensor's own memory where nothing is truncated or rotated.
     factors : list of ndarray
-        One matrix (size, rank) with orthonormal columns per mode.
+        One matrix (size, rank) with orthonormal columns per mode, float64.
 
     Raises
     ------
@@ -53,64 +57,131 @@ def hosvd(tensor: Array, ranks: Sequence[int], *, rotate: bool = False) -> tuple
     >>> bool(np.allclose(multi_mode_product(core, factors), tensor))
     True
     """
-    core = np.asarray(tensor, np.float64)
+    core, scale = _scaled(tensor, ranks)
     sizes = core.shape
-    if len(ranks) != core.ndim or any(not 1 <= r <= n for r, n in zip(ranks, sizes, strict=False)):
-        raise RankError(f"ranks must be one per mode, from 1 to its size in {sizes}, got {tuple(ranks)}")
-    scale = square_safe_scale(core)
-    if scale != 1:
-        core, factors = hosvd(core / scale, ranks, rotate=rotate)
-        return core * scale, factors
-    factors = [np.empty(0)] * core.ndim
+    factors: list[Array] = [np.empty(0)] * core.ndim
     for mode in sorted(range(core.ndim), key=lambda m: ranks[m] / sizes[m]):
         if ranks[mode] == sizes[mode] and not rotate:
             factors[mode] = np.eye(sizes[mode])
         else:
             factors[mode] = leading_vectors(core, mode, ranks[mode])
             core = mode_product(core, factors[mode].T, mode)
-    return core, factors
+    return (core if scale == 1 else core * scale), factors
 
 
-def hooi(tensor: Array, ranks: Sequence[int], *, n_iter: int = 2) -> tuple[Array, list[Array]]:
+def hooi(tensor: Array, ranks: Sequence[int], *, n_iter: int = 30, tol: float = 3e-5) -> tuple[Array, list[Array]]:
     """Refine the sequentially truncated HOSVD by higher-order orthogonal iteration.
+
+    Each sweep renews the factor of every truncated mode, the others being fixed: the leading left singular vectors of
+    the unfolding that is left when all others are projected (De Lathauwer, De Moor, Vandewalle, 2000). For modes of
+    more than 64 entries two steps of subspace iteration from the factor before take the place of that decomposition;
+    they do not raise the error either, and cost a fraction.
 
     Parameters
     ----------
     tensor : ndarray
-        Real tensor of any order; computed in float64.
+        Real tensor of any order. float32 of moderate magnitude is multiplied in float32, all else in float64.
     ranks : sequence of int
         One rank per mode, from 1 to the mode's size.
     n_iter : int
-        Sweeps over the truncated modes; the error never grows with a sweep (De Lathauwer, De Moor, Vandewalle, 2000).
+        Most sweeps; the error never grows with a sweep.
+    tol : float
+        Stop when a sweep lowers the error by less than this share.
 
     Returns
     -------
     core : ndarray, shape ranks
-        The core.
+        The core, in the type of the products.
     factors : list of ndarray
-        One matrix (size, rank) with orthonormal columns per mode.
+        One matrix (size, rank) with orthonormal columns per mode, float64.
 
     Raises
     ------
     RankError
         If there is not one rank per mode, or one is out of range.
     """
-    data = np.asarray(tensor, np.float64)
-    scale = square_safe_scale(data)
-    if scale != 1:
-        core, factors = hooi(data / scale, ranks, n_iter=n_iter)
-        return core * scale, factors
+    data, scale = _scaled(tensor, ranks)
     core, factors = hosvd(data, ranks)
     truncated = [m for m in range(data.ndim) if ranks[m] < data.shape[m]]
-    if len(truncated) < 2 or n_iter < 1:  # one truncated mode: the HOSVD is the truncated SVD, which is optimal
-        return core, factors
+    if len(truncated) > 1 and n_iter > 0:  # one truncated mode: the HOSVD is the truncated SVD, which is optimal
+        largest, second = sorted(range(data.ndim), key=lambda m: -data.shape[m])[:2]
+        order = [largest, *(m for m in range(data.ndim) if m not in (largest, second)), second]
+        turned = np.ascontiguousarray(np.transpose(data, order))  # the large modes are matrices from either end
+        del data
+        found = [factors[m] for m in order]
+        _refine(turned, found, [place for place, m in enumerate(order) if m in truncated], n_iter, tol)
+        factors = [found[order.index(m)] for m in range(len(order))]
+        core = np.transpose(_projected(turned, found, range(len(order))), np.argsort(order))
+        core, factors = _canonical(core, factors, truncated)
+    return (core if scale == 1 else core * scale), factors
+
+
+def _refine(data: Array, factors: list[Array], truncated: list[int], n_iter: int, tol: float) -> None:
+    """Renew the factors of the truncated modes in turn, until the error stalls."""
+    total, error = _energy(data), math.inf
     for _ in range(n_iter):
         for mode in truncated:
-            core = data
-            for other in sorted((m for m in truncated if m != mode), key=lambda m: ranks[m] / data.shape[m]):
-                core = mode_product(core, factors[other].T, other)
-            factors[mode] = leading_vectors(core, mode, ranks[mode])
-    return mode_product(core, factors[truncated[-1]].T, truncated[-1]), factors
+            partial, n = _projected(data, factors, (m for m in truncated if m != mode)), len(factors[mode])
+            if n <= DECOMPOSED or 0 < mode < data.ndim - 1:
+                factors[mode] = leading_vectors(partial, mode, factors[mode].shape[1])
+                continue
+            matrix = partial.reshape(n, -1) if mode == 0 else partial.reshape(-1, n).T
+            gram = matrix @ matrix.T
+            for _ in range(STEPS):
+                factors[mode] = _orthonormal(gram @ factors[mode].astype(data.dtype))
+        before, error = error, math.sqrt(max(total - _energy(mode_product(partial, factors[mode].T, mode)), 0.0))
+        if before - error <= tol * error:
+            return
+
+
+def _projected(data: Array, factors: list[Array], modes: Any) -> Array:
+    """Project the given modes onto their factors, the one that shrinks most first; square factors are skipped."""
+    for mode in sorted(modes, key=lambda m: factors[m].shape[1] / len(factors[m])):
+        if factors[mode].shape[1] < len(factors[mode]):
+            data = mode_product(data, factors[mode].T, mode)
+    return data
+
+
+def _canonical(core: Array, factors: list[Array], modes: list[int]) -> tuple[Array, list[Array]]:
+    """Turn the factors of some modes to the singular vectors of the core, by falling singular value, signs fixed."""
+    for mode in modes:
+        rotation = leading_vectors(core, mode, core.shape[mode])
+        factor = factors[mode] @ rotation
+        sign = peak_signs(factor)
+        factors[mode] = factor * sign
+        core = mode_product(core, (rotation * sign).T, mode)
+    return core, factors
+
+
+def _orthonormal(panel: Array) -> Array:
+    """Return an orthonormal basis of the columns of a panel: Cholesky QR twice, in float64."""
+    basis = panel.astype(np.float64)
+    for _ in range(2):
+        factor, info = lapack.dpotrf((basis.T @ basis).T, lower=True)
+        if info != 0:
+            return np.linalg.qr(basis)[0]
+        basis = basis @ lapack.dtrtri(factor, lower=True)[0].T
+    return basis
+
+
+def _scaled(tensor: Array, ranks: Sequence[int]) -> tuple[Array, float]:
+    """Check the ranks; return the tensor in the type of the products, and the power of two it was divided by."""
+    data = np.asarray(tensor)
+    if len(ranks) != data.ndim or any(not 1 <= r <= n for r, n in zip(ranks, data.shape, strict=False)):
+        raise RankError(f"ranks must be one per mode, from 1 to its size in {data.shape}, got {tuple(ranks)}")
+    if data.dtype == np.float32 and MODERATE[0] < unit_scale(data) < MODERATE[1]:
+        return data, 1.0
+    data = np.asarray(data, np.float64)
+    scale = square_safe_scale(data)
+    return (data if scale == 1 else data / scale), scale
+
+
+def _energy(array: Array) -> float:
+    """Return the sum of squares, in float64, a part at a time."""
+    flat = array.reshape(-1)
+    step = max(PARTS, flat.size // 8)
+    parts = (flat[start : start + step].astype(np.float64, copy=False) for start in range(0, flat.size, step))
+    return sum(float(np.vdot(part, part)) for part in parts)
 
 
 def multi_mode_product(tensor: Array, matrices: Sequence[Array]) -> Array:
@@ -141,7 +212,7 @@ def mode_product(tensor: Array, matrix: Array, mode: int) -> Array:
     tensor : ndarray
         The tensor.
     matrix : ndarray, shape (new size, size)
-        The matrix.
+        The matrix, used in the tensor's type.
     mode : int
         The mode.
 
@@ -151,6 +222,7 @@ def mode_product(tensor: Array, matrix: Array, mode: int) -> Array:
         The tensor with this mode's new size.
     """
     size = tensor.shape
+    matrix = matrix.astype(tensor.dtype, copy=False)
     if mode == tensor.ndim - 1:
         return tensor @ matrix.T
     product = matrix @ tensor.reshape(math.prod(size[:mode]), size[mode], -1)
@@ -163,7 +235,7 @@ def leading_vectors(tensor: Array, mode: int, rank: int) -> Array:
     Parameters
     ----------
     tensor : ndarray
-        The tensor, float64.
+        The tensor; its Gram matrix is summed in float64.
     mode : int
         The mode whose unfolding is meant.
     rank : int
@@ -176,11 +248,15 @@ def leading_vectors(tensor: Array, mode: int, rank: int) -> Array:
     """
     n = tensor.shape[mode]
     slices = tensor.reshape(math.prod(tensor.shape[:mode]), n, -1)
-    step = max(1, CHUNK // max(1, slices[0].size))
-    gram = np.zeros((n, n))
-    for start in range(0, len(slices), step):  # a part at a time: the unfolding itself would be a copy of the tensor
-        part = np.moveaxis(slices[start : start + step], 1, 0).reshape(n, -1)
-        gram += part @ part.T
+    gram, n_slices, width = np.zeros((n, n)), len(slices), slices.shape[2]
+    entries = max(PARTS, tensor.size // 8)  # a part at a time: the whole would be a copy of the tensor
+    columns = min(width, max(1, entries // n))
+    step = max(1, entries // (n * columns))
+    for start in range(0, n_slices, step):
+        for left in range(0, width, columns):
+            part = slices[start : start + step, :, left : left + columns]
+            part = np.moveaxis(part, 1, 0).reshape(n, -1).astype(np.float64, copy=False)
+            gram += part @ part.T
     vectors = leading_eigenvectors(gram, rank)
     vectors *= peak_signs(vectors)
     return vectors

@@ -95,6 +95,108 @@ def test_a_zero_kernel_has_rank_one_by_every_rule(method: str) -> None:
     assert f.relative_error == 0.0
 
 
+def in_noise(kernel: Any, noise: float = 0.1, dtype: str = "float64") -> Any:
+    return (kernel + noise * np.random.default_rng(1).standard_normal(kernel.shape)).astype(dtype)
+
+
+def normal(*shape: int) -> Any:
+    return np.random.default_rng(shape).standard_normal(shape)
+
+
+def by_channel(*terms: int) -> Any:
+    """Return a kernel (64, channels, 5, 5) with as many depthwise separable terms per channel as given."""
+    return np.stack([(normal(64, r) @ normal(r, 25)).reshape(64, 5, 5) for r in terms], axis=1)
+
+
+PLANTED: dict[str, tuple[str, dict[str, Any], Any, Any]] = {
+    "svd out": ("svd", {}, np.tensordot(normal(32, 3), normal(3, 16, 3, 3), 1), 3),
+    "svd in": ("svd", {"split": "in"}, np.einsum("orhw,ri->oihw", normal(32, 5, 3, 3), normal(5, 16)), 5),
+    "depthwise first": ("depthwise_separable", {}, by_channel(1, 3, 2), 3),
+    "pointwise first": ("depthwise_separable", {"order": "pointwise-first"}, by_channel(2, 4).swapaxes(0, 1), 4),
+    "tucker": ("tucker", {}, np.einsum("oa,abhw,bi->oihw", normal(32, 3), normal(3, 2, 3, 3), normal(2, 16)), (3, 2)),
+    "tucker of one column": (
+        "tucker",
+        {"spatial": True},
+        np.einsum("oa,abt,bi,ht->oih", normal(32, 3), normal(3, 2, 2), normal(2, 16), normal(5, 2))[..., None],
+        (3, 2, 2, 1),
+    ),
+    "tensor train": (
+        "tensor_train",
+        {},
+        np.einsum("ia,ahb,bwc,co->oihw", normal(16, 2), normal(2, 3, 4), normal(4, 3, 3), normal(3, 32)),
+        (2, 4, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("planted", PLANTED)
+def test_evbmf_finds_the_rank_that_was_planted_in_noise(planted: str, dtype: str) -> None:
+    method, options, kernel, rank = PLANTED[planted]
+    for scale in (1.0, 1e-30):
+        layer = tc.ConvLayer.of(in_noise(kernel, 0.1, dtype) * np.asarray(scale, dtype))
+        f = tc.methods()[method](layer, rank=tc.ranks.evbmf(), **options)
+        assert f.rank == rank
+        contracts.check_same(f, tc.methods()[method](layer, rank=rank, **options))
+    grouped = tc.ConvLayer.of(np.concatenate([in_noise(kernel), in_noise(0 * kernel)]), groups=2)
+    assert tc.methods()[method](grouped, tc.ranks.evbmf(), **options).rank == rank  # the other group is noise
+
+
+def test_multiples_of_what_evbmf_finds() -> None:
+    rule = tc.ranks.multiple(8, of=tc.ranks.evbmf())
+    assert tc.svd(in_noise(PLANTED["svd out"][2]), rule).rank == 8
+    assert tc.tucker(in_noise(PLANTED["tucker"][2]), rule).rank == (8, 8)
+
+
+@pytest.mark.parametrize("method", [name for name in tc.methods() if name != "cp"])
+def test_evbmf_is_honest_about_noise(method: str) -> None:
+    with pytest.raises(RankError, match=r"^evbmf finds rank 0.* unfolding: no singular value stands out from noise;"):
+        tc.methods()[method](normal(64, 8, 5, 5), tc.ranks.evbmf())
+    with pytest.raises(RankError, match=r"^evbmf finds rank 0"):
+        tc.methods()[method](np.zeros((8, 6, 3, 3)), tc.ranks.evbmf())
+
+
+@pytest.mark.parametrize("rule", [tc.ranks.evbmf(), tc.ranks.multiple(8, of=tc.ranks.evbmf())])
+def test_evbmf_finds_no_spectrum_of_cp(rule: Any) -> None:
+    message = "^cp has no spectrum for a rank rule to look at; give an integer rank, error= or budget=$"
+    with pytest.raises(RankError, match=message):
+        tc.cp(KERNEL, rule)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "expected"),
+    [
+        ("svd", {}, [{4, 45}]),
+        ("svd", {"split": "in"}, [{3, 60}]),
+        ("svd", {"split": (0,)}, [{9, 20}]),
+        ("svd", {"split": (1,)}, [{12, 15}]),
+        ("depthwise_separable", {}, [{4, 15}]),
+        ("depthwise_separable", {"order": "pointwise-first"}, [{3, 15}]),
+        ("tucker", {}, [{4, 45}, {3, 60}]),
+        ("tucker", {"spatial": True}, [{4, 45}, {3, 60}, {3, 60}, {5, 36}]),
+        ("tensor_train", {}, [{3, 60}, {9, 20}, {45, 4}]),
+    ],
+)
+def test_rules_are_told_the_sides_of_the_unfoldings(
+    method: str, options: dict[str, Any], expected: list[set[int]]
+) -> None:
+    seen: list[Any] = []
+
+    def rule(spectra: Any, maximum: tuple[int, ...]) -> tuple[int, ...]:
+        seen.append((spectra.shapes, [values.shape for values in spectra], maximum))
+        return maximum
+
+    tc.methods()[method](tc.ConvLayer.of(normal(8, 3, 3, 5), groups=2), rule, **options)
+    [(shapes, sizes, maximum)] = seen
+    assert [set(shape) for shape in shapes] == expected
+    slices = {"depthwise-first": 6, "pointwise-first": 8}.get(options.get("order", "depthwise-first"), 0)
+    assert sizes == [
+        (slices if method == "depthwise_separable" else size[0], min(sides))
+        for size, sides in zip(sizes, shapes, strict=True)
+    ]
+    assert maximum == tuple(min(sides) for sides in shapes)
+
+
 def test_multiples_are_rounded_up_and_capped() -> None:
     assert tc.svd(KERNEL, tc.ranks.multiple(4, of=3)).rank == 4
     assert tc.svd(KERNEL, tc.ranks.multiple(4, of=4)).rank == 4

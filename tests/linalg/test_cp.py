@@ -177,7 +177,7 @@ def test_a_start_is_started_from() -> None:
     factors = random_factors((6, 5, 4), 3, 0)
     kept = [factor.copy() for factor in factors]
     found = cp_als(summed(factors), 3, start=factors)
-    assert found.n_iter <= 2
+    assert found.n_iter <= 11  # no improvement is to be seen within the window
     assert found.relative_error <= 1e-12
     assert all(np.array_equal(factor, copy) for factor, copy in zip(factors, kept, strict=True))
     # the start decides, not the seed

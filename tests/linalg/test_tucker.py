@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -141,12 +142,50 @@ def test_the_input_is_left_alone() -> None:
     assert array.tobytes() == before
 
 
-def test_narrow_types_are_computed_in_float64() -> None:
-    array = tensor((6, 5, 4)).astype("float32")
+def test_narrow_types_give_float64_factors_close_to_those_of_wide_ones() -> None:
+    array = tensor((96, 80, 3)).astype("float32")
     for decompose in (hosvd, hooi):
-        core, factors = decompose(array, (2, 2, 2))
-        assert {part.dtype for part in (core, *factors)} == {np.dtype("float64")}
-        assert core.tobytes() == decompose(array.astype("float64"), (2, 2, 2))[0].tobytes()
+        core, factors = decompose(array, (20, 10, 3))
+        assert core.dtype == "float32"
+        assert {factor.dtype for factor in factors} == {np.dtype("float64")}
+        wide = decompose(array.astype("float64"), (20, 10, 3))
+        # products are rounded to float32, each sum of at most 96 terms; sweeps stop at a relative change of 3e-5
+        assert relative_error(array, core, factors) == pytest.approx(relative_error(array, *wide), rel=1e-4)
+    for half in (array[:9, :8].astype("float16"), array[:9, :8].astype("float64")):
+        assert hooi(half, (4, 3, 3))[0].dtype == "float64"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("sizes", [(96, 80, 3), (3, 70, 90), (80, 2, 100), (70, 80, 90)])
+def test_iterated_modes_end_where_decomposed_ones_do(
+    sizes: tuple[int, ...], dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranks = tuple(min(n, 3 + n // 8) for n in sizes)
+    array = multi_mode_product(tensor(ranks, 4), [tensor((n, r), n) for n, r in zip(sizes, ranks, strict=True)])
+    array = (array / np.linalg.norm(array) + 0.5 * tensor(sizes, 5) / math.sqrt(math.prod(sizes))).astype(dtype)
+    errors = []
+    for largest in (64, 1000):  # the second decomposes every mode in every sweep
+        monkeypatch.setattr(sys.modules["tensorconv.linalg.tucker"], "DECOMPOSED", largest)
+        core, factors = hooi(array, ranks, n_iter=100, tol=1e-7)
+        errors.append(relative_error(array, core, factors))
+        for factor, rank in zip(factors, ranks, strict=True):
+            assert np.abs(factor.T @ factor - np.eye(rank)).max() <= 1e-12
+    assert errors[0] == pytest.approx(errors[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("power", [-100, 100])
+def test_the_unit_of_float32_tensors_does_not_matter(power: int) -> None:
+    array = tensor((80, 70, 3)).astype("float32")
+    unit = np.float32(2.0**power)  # its square over- or underflows
+    core, factors = hooi(unit * array, (9, 8, 3))
+    error = relative_error(array, *hooi(array, (9, 8, 3)))
+    assert relative_error(array.astype("float64"), core / float(unit), factors) == pytest.approx(error, rel=1e-4)
+
+
+def test_panels_without_full_rank_still_give_a_basis() -> None:
+    panel = np.outer(np.ones(9), np.arange(4.0))
+    basis = sys.modules["tensorconv.linalg.tucker"]._orthonormal(panel)
+    assert np.abs(basis.T @ basis - np.eye(4)).max() <= 1e-14
 
 
 @pytest.mark.parametrize("decompose", [hosvd, hooi])

@@ -1,0 +1,128 @@
+"""How CP factors and ranks are found: alternating least squares per group, ranks by fitting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tensorconv import ranks, searches
+from tensorconv.errors import RankError
+from tensorconv.factorizations.fitter import Fitter
+from tensorconv.factorizations.scheme import Array, Factors, Rank
+from tensorconv.linalg import as_generator, cp_als, cp_epc, singular_values, slice_svd, slice_values
+
+if TYPE_CHECKING:
+    from tensorconv.factorizations.cp import CP
+
+STARTS = 4  # Gaussian starts that are screened
+WARM_SWEEPS = 80  # of a fit that starts from a neighbour's factors or from slices; a Gaussian start takes up to 200
+FITTED = 2e10  # floating-point operations of the dearest sweep that is still worth it
+HIGH = 0.8  # share of the largest rank above which slices are hard to beat
+MARGIN = 1e-3  # share of a target that is left for the rounding of stored factors
+
+
+class CPFitter(Fitter["CP"]):
+    """Alternating least squares, from Gaussian starts of their own for every group and rank.
+
+    While ranks are searched for, each fit starts from the one before, its weakest terms dropped or Gaussian ones added.
+    Ranks that are too high for sweeps to pay are the largest singular triplets of the slices.
+
+    Parameters
+    ----------
+    scheme : CP
+        What is to be fitted.
+    """
+
+    def __init__(self, scheme: CP) -> None:
+        super().__init__(scheme)
+        generator = as_generator(scheme.rng)
+        self.seed = int(generator.integers(2**63))
+        if not self.is_wide:
+            self.scale = 1.0  # squares of float32 numbers are safe in float64 as they are
+        self.target = 0.0  # the error that a search is after: fits stop there
+        self.latest: dict[int, list[Array]] = {}  # group -> factors of the fit before
+
+    @property
+    def tensors(self) -> Array:
+        """The tensors (G, *modes), in float32 where the kernel is no wider: the true residual judges the result."""
+        shape = (self.shape[0], *self.scheme.modes)
+        if self.is_wide:
+            return self.blocks.reshape(shape)
+        return self._kernel.astype(np.float32, copy=False).reshape(shape)
+
+    def factors(self, rank: Rank) -> Factors:
+        """Fit every group and share the weights evenly."""
+        per_group = [self._fit(g, tensor, rank[0]) for g, tensor in enumerate(self.tensors)]
+        out, into, *taps = (np.stack(mode) for mode in zip(*per_group, strict=True))
+        found = {"in": into.swapaxes(1, 2), "out": out}
+        if self.scheme.merge_spatial:
+            return found | {"spatial": taps[0].swapaxes(1, 2).reshape(*found["in"].shape[:2], *self.shape[3:])}
+        axes = sorted(self.scheme.axes)
+        return found | {f"axis{a}": factor.swapaxes(1, 2) for a, factor in zip(axes, taps, strict=True)}
+
+    def _fit(self, group: int, tensor: Array, rank: int) -> list[Array]:
+        if self._is_sliced(rank):
+            weights, factors = slice_svd(tensor, rank)
+            return _shared(weights, factors)
+        rng = np.random.default_rng([self.seed, group, rank])
+        before = self.latest.get(group)
+        target = self.target * (1 - MARGIN) / (1 + self.scheme.correction)
+        if before is not None:
+            more = max(rank - before[0].shape[1], 0)
+            start = [np.hstack([f[:, :rank], rng.standard_normal((len(f), more)) / len(f)]) for f in before]
+            found = cp_als(tensor, rank, start=start, n_iter_max=WARM_SWEEPS, target=target)
+        else:
+            found = cp_als(tensor, rank, rng=rng, n_starts=STARTS, target=target)
+            if rank > max(tensor.shape) and found.relative_error > _tails(slice_values(tensor)[None])[rank]:
+                start = _shared(*slice_svd(tensor, rank))
+                found = cp_als(tensor, rank, start=start, n_iter_max=WARM_SWEEPS, target=target)
+        self.latest[group] = _shared(found.weights, found.factors)
+        if self.scheme.correction:
+            found = cp_epc(tensor, found, error=(1 + self.scheme.correction) * found.relative_error)
+        return _shared(found.weights, found.factors)
+
+    def _is_sliced(self, rank: int) -> bool:
+        """Tell whether the slices' own singular triplets are taken: for one slice, and for ranks too high to sweep."""
+        first, second, *_ = sorted(self.scheme.modes, reverse=True)
+        (most,) = self.scheme.maximum
+        sweep = rank * (4 * math.prod(self.scheme.modes) + 6 * rank * (first + second) + 3 * rank**2)
+        return most == second or rank > HIGH * most or sweep > FITTED
+
+    def spectra(self) -> list[Array]:
+        """CP has no spectrum."""
+        raise RankError("cp has no spectrum for a rank rule to look at; give an integer rank, error= or budget=")
+
+    def meet_error(
+        self, attempt: Callable[[Rank], float], error: float, maximum: Rank, cost: Callable[[Rank], Fraction]
+    ) -> Rank:
+        """Search between the rank that every unfolding needs at least and the one at which the slices' triplets do."""
+        del cost
+        low, self.target = 1, error
+        tensors = self.tensors
+        for mode in range(len(self.scheme.modes)):
+            unfolding = np.moveaxis(tensors, 1 + mode, 1).reshape(self.shape[0], self.scheme.modes[mode], -1)
+            low = max(low, int(np.argmax(_tails(singular_values(unfolding)) <= error * (1 + 1e-6) + 1e-7)))
+        predicted = _tails(np.stack([slice_values(tensor) for tensor in tensors]))
+
+        def tried(rank: int) -> float:
+            hopeless = self._is_sliced(rank) and predicted[rank] > error * (1 + 1e-6) + 1e-7
+            return float(predicted[rank]) if hopeless else attempt((rank,))
+
+        bounded = maximum < self.scheme.maximum
+        return (searches.bisect_meeting(tried, error, low, maximum[0], bounded=bounded),)
+
+
+def _tails(values: Array) -> Array:
+    """Return the relative error of every truncation of singular values (slices, n)."""
+    tail = ranks.tail_energy(values)
+    errors: Array = np.sqrt(tail / (tail[0] or 1.0))
+    return errors
+
+
+def _shared(weights: Array, factors: list[Array]) -> list[Array]:
+    """Give every factor of a term the same share of its weight."""
+    return [factor * weights ** (1 / len(factors)) for factor in factors]
