@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 STARTS = 4  # Gaussian starts that are screened
 WARM_SWEEPS = 80  # of a fit that starts from a neighbour's factors or from slices; a Gaussian start takes up to 200
-FITTED = 2e10  # floating-point operations of the dearest sweep that is still worth it
+FITTED = 2e10  # floating-point operations of the dearest sweep that is worth it for a rank above all modes
 HIGH = 0.8  # share of the largest rank above which slices are hard to beat
 MARGIN = 1e-3  # share of a target that is left for the rounding of stored factors
 
@@ -41,18 +41,13 @@ class CPFitter(Fitter["CP"]):
         super().__init__(scheme)
         generator = as_generator(scheme.rng)
         self.seed = int(generator.integers(2**63))
-        if not self.is_wide:
-            self.scale = 1.0  # squares of float32 numbers are safe in float64 as they are
         self.target = 0.0  # the error that a search is after: fits stop there
         self.latest: dict[int, list[Array]] = {}  # group -> factors of the fit before
 
     @property
     def tensors(self) -> Array:
-        """The tensors (G, *modes), in float32 where the kernel is no wider: the true residual judges the result."""
-        shape = (self.shape[0], *self.scheme.modes)
-        if self.is_wide:
-            return self.blocks.reshape(shape)
-        return self._kernel.astype(np.float32, copy=False).reshape(shape)
+        """The tensors (G, *modes)."""
+        return self.working.reshape(self.shape[0], *self.scheme.modes)
 
     def factors(self, rank: Rank) -> Factors:
         """Fit every group and share the weights evenly."""
@@ -90,7 +85,7 @@ class CPFitter(Fitter["CP"]):
         first, second, *_ = sorted(self.scheme.modes, reverse=True)
         (most,) = self.scheme.maximum
         sweep = rank * (4 * math.prod(self.scheme.modes) + 6 * rank * (first + second) + 3 * rank**2)
-        return most == second or rank > HIGH * most or sweep > FITTED
+        return most == second or rank > HIGH * most or (rank > first and sweep > FITTED)
 
     def spectra(self) -> list[Array]:
         """CP has no spectrum."""

@@ -18,7 +18,7 @@ from tensorconv.integers import is_integer
 from tensorconv.layers import ConvLayer, ConvSequence
 from tensorconv.linalg import one_blas_thread
 
-CHUNK = 2**17  # kernel entries reconstructed at a time
+CHUNK = 2**17  # kernel entries reconstructed at a time, or a 64th of the kernel
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -207,7 +207,8 @@ def from_factors(scheme: Scheme, factors: Mapping[str, Array], rank: Rank, bias:
 def _reconstructed(scheme: Scheme, factors: Mapping[str, Array]) -> Iterator[tuple[slice, Array]]:
     """Yield (rows, float64 block) over the out-channels, a bounded number of entries at a time."""
     n_rows = scheme.block_shape[1]
-    step = max(1, CHUNK // (math.prod(scheme.block_shape) // n_rows))
+    size = math.prod(scheme.block_shape)
+    step = max(1, max(CHUNK, size // 64) * n_rows // size)
     for start in range(0, n_rows, step):
         rows = slice(start, min(start + step, n_rows))
         yield rows, scheme.reconstruct(dict(factors), rows)

@@ -16,6 +16,7 @@ from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme
 from tensorconv.linalg import unit_scale
 
 S = TypeVar("S", bound=Scheme)
+MODERATE = (1e-6, 1e6)  # magnitudes of narrow kernels that need no scaling
 
 
 class Fitter(ABC, Generic[S]):
@@ -29,9 +30,10 @@ class Fitter(ABC, Generic[S]):
 
     def __init__(self, scheme: S) -> None:
         self.scheme = scheme
-        self.scale = unit_scale(scheme.layer.kernel)
         self.shape = scheme.block_shape
         self._kernel = scheme.layer.kernel.reshape(self.shape)
+        scale = unit_scale(scheme.layer.kernel)
+        self.scale = scale if self.is_wide or not MODERATE[0] < scale < MODERATE[1] else 1.0
 
     @property
     def is_wide(self) -> bool:
@@ -40,8 +42,16 @@ class Fitter(ABC, Generic[S]):
 
     @property
     def blocks(self) -> Array:
-        """A new array of the kernel (G, O/G, I, K1..KN) in float64, its largest magnitude in [1, 2)."""
+        """A new array of the kernel (G, O/G, I, K1..KN) in float64, over the scale: far inside the range of squares."""
         return np.divide(self._kernel, self.scale, dtype=np.float64)
+
+    @property
+    def working(self) -> Array:
+        """The blocks in the type of large products: float32 where the kernel is no wider, as its true error judges."""
+        if self.is_wide:
+            return self.blocks
+        blocks = self._kernel.astype(np.float32, copy=False)
+        return blocks if self.scale == 1 else blocks / np.float32(self.scale)
 
     @abstractmethod
     def factors(self, rank: Rank) -> Factors:

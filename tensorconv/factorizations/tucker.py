@@ -127,8 +127,9 @@ class Tucker(Scheme):
         core = self._expanded(factors)
         n_groups, r_out, r_in, *size = core.shape
         left = wide(factors["out"][:, rows]) @ core.reshape(n_groups, r_out, -1)
-        left = left.reshape(n_groups, -1, r_in, math.prod(size)).swapaxes(2, 3)
-        return np.moveaxis((left @ wide(factors["in"])[:, None]).reshape(n_groups, left.shape[1], *size, -1), -1, 2)
+        left = left.reshape(n_groups, -1, r_in, math.prod(size)).swapaxes(2, 3).reshape(n_groups, -1, r_in)
+        product = left @ wide(factors["in"])
+        return np.moveaxis(product.reshape(n_groups, -1, *size, product.shape[2]), -1, 2)
 
     def to_tensorly(self, factors: Mapping[str, Array], group: int) -> Any:
         """Return one group's TuckerTensor; a mode without factor gets the identity."""

@@ -17,7 +17,6 @@ from tensorconv.linalg import balance, hooi, hosvd
 from tensorconv.searches import unmet
 
 ROUNDS = 8  # of balancing; each halves what is left of the imbalance, or better
-MODERATE = (1e-6, 1e6)  # magnitudes of float32 kernels that need no scaling
 # Predicted errors to aim at, as shares of the error asked for: refinement beats the prediction by a little.
 AIMS = (1.03, 1.01, 1.0, 0.999, 0.99, 0.9, 0.5)
 
@@ -35,8 +34,6 @@ class TuckerFitter(Fitter[Scheme]):
         super().__init__(scheme)
         self.maximum = scheme.maximum
         self.spatial = len(scheme.maximum) > 2
-        if not self.is_wide and MODERATE[0] < self.scale < MODERATE[1]:
-            self.scale = 1.0
 
     def factors(self, rank: Rank) -> Factors:
         """Fit every group and balance neighbours."""
@@ -68,11 +65,8 @@ class TuckerFitter(Fitter[Scheme]):
 
     @cached_property
     def scaled(self) -> Array:
-        """The blocks, float32 where the kernel is no wider: the true error judges the result."""
-        if self.is_wide:
-            return self.blocks
-        blocks = self._kernel.astype(np.float32, copy=False)
-        return blocks if self.scale == 1 else blocks / np.float32(self.scale)
+        """The blocks, kept."""
+        return self.working
 
     def spectra(self) -> list[Array]:
         """Singular values of the unfolding of every mode."""

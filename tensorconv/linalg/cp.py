@@ -88,7 +88,8 @@ def cp_als(
     rng : int or numpy.random.Generator
         Seed of the Gaussian starts.
     n_starts : int
-        Number of Gaussian starts. All of them get 30 sweeps, the better half 30 more, and so on until one is left.
+        Number of Gaussian starts. All of them get 30 sweeps, the better half 30 more, and so on until one is left;
+        fewer than 30 where that would be more than half of ``n_iter_max``.
     n_iter_max : int
         Most sweeps that lead to the result.
     tol : float
@@ -109,7 +110,7 @@ def cp_als(
     Raises
     ------
     RankError
-        If the rank is below 1 or the tensor's order below 2.
+        If the rank, ``n_starts`` or ``n_iter_max`` is below 1 or the tensor's order below 2.
 
     Examples
     --------
@@ -121,6 +122,8 @@ def cp_als(
         raise RankError(
             f"rank must be at least 1 and the tensor of order 2 or more, got rank={rank}, shape {tensor.shape}"
         )
+    if n_starts < 1 or n_iter_max < 1:
+        raise RankError(f"n_starts and n_iter_max must be at least 1, got n_starts={n_starts}, n_iter_max={n_iter_max}")
     dtype = np.dtype(np.float32 if tensor.dtype.itemsize <= 4 else np.float64)
     problem, order, scale = arranged(tensor, dtype, RIDGES[dtype.name] if ridge is None else ridge)
     if problem.squared_norm == 0:
@@ -183,9 +186,12 @@ def _from_gaussian(
     for index in range(n_starts):
         generator = np.random.default_rng([seed, index])
         runs.append(_Run([generator.standard_normal((size, rank)) for size in core.sizes], [], False))
+    n_rounds = max(int(math.log2(n_starts)), 1)
+    each = max(min(ROUND, n_iter_max // (2 * n_rounds)), 1)
     while len(runs) > 1:
-        runs = sorted((extended(run, ROUND, tol) for run in runs), key=lambda run: run.history[-1])
-        runs = runs[: 1 if runs[0].history[-1] <= aim else len(runs) // 2]
+        runs = sorted((extended(run, each, tol) for run in runs), key=lambda run: run.history[-1])
+        is_over = runs[0].history[-1] <= aim or runs[0].n_iter + each > n_iter_max
+        runs = runs[: 1 if is_over else len(runs) // 2]
     run = runs[0]
     if bases:
         if not run.history or run.history[-1] > aim:

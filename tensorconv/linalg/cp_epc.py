@@ -15,8 +15,10 @@ from tensorconv.linalg.threads import one_blas_thread
 
 Array = NDArray[Any]
 SLACK = 1e-3  # by what share the error may grow if nothing is said
-LEAST = 1e-6  # relative error that sums of squares still tell from zero
-NOISE = 64 * 2.0**-53  # of a squared relative error
+LEAST = 1e-6  # relative error that may always be reached if nothing is said
+NOISE = 64 * 2.0**-53  # of a squared relative error, where the squares of the terms add up to that of the tensor
+XTOL = 1e-9  # of the logarithm of a ridge
+TINY = float(np.finfo(float).tiny)
 
 
 def cp_epc(
@@ -38,8 +40,8 @@ def cp_epc(
     decomposition : CPDecomposition or pair of (weights, factors)
         Where to start.
     error : float, optional
-        Relative residual that may be reached, at least that of the start; 0.1 % above it if not given. No less than
-        1e-6 is aimed at, which squares in float64 still tell from zero.
+        Relative residual that may be reached, at least that of the start; if not given, 0.1 % above it or 1e-6,
+        whichever is more.
     n_iter_max : int
         Most sweeps over the factors.
     tol : float
@@ -70,27 +72,38 @@ def cp_epc(
     found = [np.array(factors[mode], np.float64) for mode in order]
     found[0] *= np.asarray(weights, np.float64) / scale
     if problem.squared_norm == 0:
-        return finished(problem, found, order, scale, [0.0], True)
+        return finished(problem, [np.zeros_like(factor) for factor in found], order, scale, [], True)
     with one_blas_thread():
-        start = problem.true_error(found)
-        allowed = max((1 + SLACK) * start if error is None else error, LEAST)
-        if allowed < start:
+        start, total = problem.true_error(found), float(np.sum(np.prod([np.sum(f**2, 0) for f in found], 0)))
+        allowed = max((1 + SLACK) * start, LEAST) if error is None else error
+        if not start <= allowed:
             raise RankError(
                 f"error must be at least that of the decomposition, {start:.6g}, got {error}; "
                 "ask for a larger one, or fit longer first"
             )
-        residual = (allowed**2 - NOISE) * problem.squared_norm
-        history, sums = list[float](), [np.inf]
-        converged = False
-        while not converged and len(history) < n_iter_max:
-            sums.append(_sweep(problem, found, residual))
-            history.append(problem.true_error(found))
-            converged = sums[-1] >= (1 - tol) * sums[-2]
+        most, noise = allowed**2, NOISE * (1 + allowed * total / problem.squared_norm)
+        aim, reached = most - min(noise, (most - start**2) / 2), start
+        history, converged = list[float](), False
+        for _ in range(n_iter_max):
+            tried = [factor.copy() for factor in found]
+            squares = _sweep(problem, tried, reached**2 * problem.squared_norm, aim * problem.squared_norm)
+            residual = problem.true_error(tried)
+            if residual > allowed:  # by more rounding than expected
+                aim -= 2 * (residual**2 - most)
+                if aim > 0:
+                    continue
+                break
+            converged = squares >= (1 - tol) * total
+            if squares <= total:
+                found, reached, total = tried, residual, squares
+                history.append(residual)
+            if converged:
+                break
         return finished(problem, found, order, scale, history, converged)
 
 
-def _sweep(problem: Problem, factors: list[Array], residual: float) -> float:
-    """Correct every factor once, in place, and return the sum of squared norms of the terms."""
+def _sweep(problem: Problem, factors: list[Array], residual: float, aim: float) -> float:
+    """Correct every factor once, in place, given squared residuals; return the sum of squared norms of the terms."""
     rank, n = factors[0].shape[1], len(factors)
     products = np.empty(0)
     for mode in (1, 0, *range(2, n)):
@@ -98,6 +111,7 @@ def _sweep(problem: Problem, factors: list[Array], residual: float) -> float:
             if other != mode:
                 norms = np.linalg.norm(factors[other], axis=0)
                 factors[other] /= np.where(norms > 0, norms, 1)
+                factors[mode] *= norms
         taps = khatri_rao(factors[2:], rank)
         if mode == 1:
             target = np.einsum("kbr,kr->br", problem.onto_b(factors[0]), taps)
@@ -113,30 +127,31 @@ def _sweep(problem: Problem, factors: list[Array], residual: float) -> float:
         for other in range(n):
             if other != mode:
                 gram *= factors[other].T @ factors[other]
-        factors[mode] = _ridge(target, gram, problem.squared_norm, residual)
-    return float(np.sum(factors[-1] ** 2))
+        factors[mode], residual = _ridge(factors[mode], target, gram, residual, aim)
+    return float(np.sum(factors[0 if n == 2 else -1] ** 2))
 
 
-def _ridge(target: Array, gram: Array, squared_norm: float, residual: float) -> Array:
-    """Return the smallest ``U`` whose squared residual is at most the one allowed, or the best if none is.
+def _ridge(factor: Array, target: Array, gram: Array, residual: float, aim: float) -> tuple[Array, float]:
+    """Return the smallest ``U`` whose squared residual is at most ``aim``, or the best if none is, and its residual.
 
-    With ``gram = V diag(e) V'`` and ``g_j = ||target v_j||^2`` the residual at ``lam`` is that of least squares plus
-    ``sum_j g_j lam^2 / (e_j (e_j + lam)^2)``, which grows with ``lam`` and does not cancel.
+    With ``gram = V diag(e) V'``, the least-squares solution ``L`` and ``l_j = ||L v_j||^2`` the residual at ``lam`` is
+    that of ``L`` plus ``sum_j l_j e_j (lam / (e_j + lam))^2``, which grows with ``lam``. That of ``L`` is told from the
+    one of the factor as it was: from the tensor's norm it would cancel where the terms do.
     """
     values, vectors = np.linalg.eigh(gram)
-    values = np.maximum(values, 1e-14 * values[-1])
-    rotated = target @ vectors
-    energies = np.sum(rotated**2, axis=0)
-    spare = residual - (squared_norm - float(np.sum(energies / values)))
+    values = np.maximum(values, max(1e-14 * values[-1], TINY))
+    change = (target - factor @ gram) @ vectors
+    best = factor @ vectors + change / values
+    residual -= float(np.sum(change**2 / values))
+    energies, spare = values * np.sum(best**2, axis=0), aim - residual
 
     def excess(log_ridge: float) -> float:
         ridge = values[-1] * np.exp(log_ridge)
-        return float(np.sum(energies * ridge**2 / (values * (values + ridge) ** 2))) - spare
+        return float(np.sum(energies * (ridge / (values + ridge)) ** 2)) - spare
 
     low, high = -45.0, 15.0  # from below what float64 adds to the largest eigenvalue to a million times it
     if spare <= 0 or excess(low) >= 0:
-        ridge = 0.0
-    else:
-        ridge = values[-1] * np.exp(high if excess(high) <= 0 else brentq(excess, low, high, xtol=1e-9))
-    corrected: Array = (rotated / (values + ridge)) @ vectors.T
-    return corrected
+        return best @ vectors.T, residual
+    log_ridge = high if excess(high) <= 0 else brentq(excess, low, high, xtol=XTOL) - 2 * XTOL
+    corrected: Array = (best * (values / (values + values[-1] * np.exp(log_ridge)))) @ vectors.T
+    return corrected, aim + excess(log_ridge)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ Array = NDArray[Any]
 MODERATE = (1e-12, 1e12)  # magnitudes whose squares stay far inside float32
 PARTS = 2**18  # tensor entries that are summed at a time, or an eighth of the tensor
 DECOMPOSED = 64  # modes up to this size are decomposed exactly in every sweep; larger ones are iterated
+WIDE = 1024  # modes up to this size are squared in float64; larger ones in the tensor's type, in half the time
 STEPS = 2  # of subspace iteration in a sweep
 
 
@@ -69,7 +70,7 @@ def hosvd(tensor: Array, ranks: Sequence[int], *, rotate: bool = False) -> tuple
     return (core if scale == 1 else core * scale), factors
 
 
-def hooi(tensor: Array, ranks: Sequence[int], *, n_iter: int = 30, tol: float = 3e-5) -> tuple[Array, list[Array]]:
+def hooi(tensor: Array, ranks: Sequence[int], *, n_iter: int = 30, tol: float = 1e-4) -> tuple[Array, list[Array]]:
     """Refine the sequentially truncated HOSVD by higher-order orthogonal iteration.
 
     Each sweep renews the factor of every truncated mode, the others being fixed: the leading left singular vectors of
@@ -101,25 +102,27 @@ def hooi(tensor: Array, ranks: Sequence[int], *, n_iter: int = 30, tol: float = 
         If there is not one rank per mode, or one is out of range.
     """
     data, scale = _scaled(tensor, ranks)
-    core, factors = hosvd(data, ranks)
     truncated = [m for m in range(data.ndim) if ranks[m] < data.shape[m]]
-    if len(truncated) > 1 and n_iter > 0:  # one truncated mode: the HOSVD is the truncated SVD, which is optimal
+    if len(truncated) < 2 or n_iter < 1:  # one truncated mode: the HOSVD is the truncated SVD, which is optimal
+        core, factors = hosvd(data, ranks)
+    else:
         largest, second = sorted(range(data.ndim), key=lambda m: -data.shape[m])[:2]
         order = [largest, *(m for m in range(data.ndim) if m not in (largest, second)), second]
         turned = np.ascontiguousarray(np.transpose(data, order))  # the large modes are matrices from either end
         del data
-        found = [factors[m] for m in order]
-        _refine(turned, found, [place for place, m in enumerate(order) if m in truncated], n_iter, tol)
-        factors = [found[order.index(m)] for m in range(len(order))]
-        core = np.transpose(_projected(turned, found, range(len(order))), np.argsort(order))
+        core, found = hosvd(turned, [ranks[m] for m in order])
+        core = _refine(turned, core, found, [place for place, m in enumerate(order) if m in truncated], n_iter, tol)
+        core, factors = np.transpose(core, np.argsort(order)), [found[order.index(m)] for m in range(len(order))]
         core, factors = _canonical(core, factors, truncated)
     return (core if scale == 1 else core * scale), factors
 
 
-def _refine(data: Array, factors: list[Array], truncated: list[int], n_iter: int, tol: float) -> None:
-    """Renew the factors of the truncated modes in turn, until the error stalls."""
-    total, error = _energy(data), math.inf
+def _refine(data: Array, core: Array, factors: list[Array], truncated: list[int], n_iter: int, tol: float) -> Array:
+    """Renew the factors of the truncated modes in turn, in place, until the error stalls; return the core."""
+    total = _energy(data)
+    error = math.sqrt(max(total - _energy(core), 0.0))
     for _ in range(n_iter):
+        kept = list(factors)
         for mode in truncated:
             partial, n = _projected(data, factors, (m for m in truncated if m != mode)), len(factors[mode])
             if n <= DECOMPOSED or 0 < mode < data.ndim - 1:
@@ -129,16 +132,21 @@ def _refine(data: Array, factors: list[Array], truncated: list[int], n_iter: int
             gram = matrix @ matrix.T
             for _ in range(STEPS):
                 factors[mode] = _orthonormal(gram @ factors[mode].astype(data.dtype))
-        before, error = error, math.sqrt(max(total - _energy(mode_product(partial, factors[mode].T, mode)), 0.0))
+        renewed = mode_product(partial, factors[mode].T, mode)
+        before, error = error, math.sqrt(max(total - _energy(renewed), 0.0))
+        if error > before:  # by rounding: there is nothing left to gain
+            factors[:] = kept
+            return core
+        core = renewed
         if before - error <= tol * error:
-            return
+            break
+    return core
 
 
-def _projected(data: Array, factors: list[Array], modes: Any) -> Array:
-    """Project the given modes onto their factors, the one that shrinks most first; square factors are skipped."""
+def _projected(data: Array, factors: list[Array], modes: Iterable[int]) -> Array:
+    """Project the given modes onto their factors, the one that shrinks most first."""
     for mode in sorted(modes, key=lambda m: factors[m].shape[1] / len(factors[m])):
-        if factors[mode].shape[1] < len(factors[mode]):
-            data = mode_product(data, factors[mode].T, mode)
+        data = mode_product(data, factors[mode].T, mode)
     return data
 
 
@@ -224,7 +232,7 @@ def mode_product(tensor: Array, matrix: Array, mode: int) -> Array:
     size = tensor.shape
     matrix = matrix.astype(tensor.dtype, copy=False)
     if mode == tensor.ndim - 1:
-        return tensor @ matrix.T
+        return (tensor.reshape(-1, size[mode]) @ matrix.T).reshape(*size[:-1], len(matrix))
     product = matrix @ tensor.reshape(math.prod(size[:mode]), size[mode], -1)
     return product.reshape(*size[:mode], len(matrix), *size[mode + 1 :])
 
@@ -235,7 +243,7 @@ def leading_vectors(tensor: Array, mode: int, rank: int) -> Array:
     Parameters
     ----------
     tensor : ndarray
-        The tensor; its Gram matrix is summed in float64.
+        The tensor; its Gram matrix is summed in float64, of parts in the tensor's type above 1024 rows.
     mode : int
         The mode whose unfolding is meant.
     rank : int
@@ -255,7 +263,9 @@ def leading_vectors(tensor: Array, mode: int, rank: int) -> Array:
     for start in range(0, n_slices, step):
         for left in range(0, width, columns):
             part = slices[start : start + step, :, left : left + columns]
-            part = np.moveaxis(part, 1, 0).reshape(n, -1).astype(np.float64, copy=False)
+            part = np.moveaxis(part, 1, 0).reshape(n, -1)
+            if n <= WIDE:
+                part = part.astype(np.float64, copy=False)
             gram += part @ part.T
     vectors = leading_eigenvectors(gram, rank)
     vectors *= peak_signs(vectors)

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.linalg
 
 from tensorconv.arrays import Array
 from tensorconv.errors import RankError
-from tensorconv.linalg import singular_values, truncated_svd
+from tensorconv.linalg import balanced_svd, singular_values, truncated_svd
+from tensorconv.linalg.svd import leading_eigenvectors
 
 U = 2.0**-53
 
@@ -136,13 +138,29 @@ def test_a_stack_is_refined_where_it_must_be_and_is_its_matrices_one_by_one() ->
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_largest_entry_of_every_left_vector_is_positive(shape: tuple[int, ...]) -> None:
+def test_the_largest_entry_of_every_vector_of_the_smaller_side_is_positive(shape: tuple[int, ...]) -> None:
+    def of_smaller_side(a: Array) -> Array:
+        u, _, vh = truncated_svd(a)
+        return u if shape[-2] <= shape[-1] else np.swapaxes(vh, -1, -2)
+
     a = matrices(shape, 5)
-    u = truncated_svd(a)[0]
-    peaks = np.take_along_axis(u, np.abs(u).argmax(-2)[..., None, :], axis=-2)
+    vectors = of_smaller_side(a)
+    peaks = np.take_along_axis(vectors, np.abs(vectors).argmax(-2)[..., None, :], axis=-2)
     assert (peaks > 0).all()
-    # so the vectors of a and -a are the same on the left
-    assert np.abs(truncated_svd(-a)[0] - u).max() <= 1e-12
+    # so the vectors of a and -a are the same on that side
+    assert np.abs(of_smaller_side(-a) - vectors).max() <= 1e-12
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (9, 6), (4, 7, 5), (3, 70, 75)])
+@pytest.mark.parametrize("refine", [False, True])
+def test_balanced_factors_share_the_singular_values(shape: tuple[int, ...], refine: bool) -> None:
+    a = matrices(shape)
+    for rank in (1, 3, min(shape[-2:])):
+        left, right = balanced_svd(a, rank, refine=refine)
+        u, s, vh = truncated_svd(a, rank)
+        assert norm(left @ right - product(u, s, vh)) == pytest.approx(0, abs=1e-12)
+        for squares in ((left**2).sum(-2), (right**2).sum(-1)):
+            assert squares == pytest.approx(s, rel=1e-9)
 
 
 @pytest.mark.parametrize("rank", [0, -1, 4])
@@ -193,3 +211,46 @@ def test_the_unit_of_the_matrix_does_not_matter(power: int) -> None:
     assert s / unit == pytest.approx(expected[1], rel=1e-13)
     assert norm(product(u, s / unit, vh) - product(*expected)) <= 1e-12
     assert singular_values(unit * a) / unit == pytest.approx(singular_values(a), rel=1e-6)
+
+
+def decaying(n: int, seed: int = 0) -> Array:
+    """Return a symmetric matrix whose eigenvalues fall slowly, as those of trained kernels do."""
+    basis = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, n)))[0]
+    found: Array = (basis / (1 + np.arange(n))) @ basis.T
+    return found
+
+
+REPEATED = np.linalg.qr(np.random.default_rng(1).standard_normal((600, 600)))[0]
+
+
+@pytest.mark.parametrize(
+    "gram",
+    [
+        decaying(600),
+        decaying(600) @ decaying(600),
+        (REPEATED * np.where(np.arange(600) < 12, 2.0, 1.0)) @ REPEATED.T,  # eigenvalues that are twelve times there
+        np.diag(np.where(np.arange(600) < 3, 1.0, 0.0)),  # fewer than are asked for
+        np.zeros((600, 600)),
+        np.eye(600),
+    ],
+    ids=["slow", "fast", "repeated", "deficient", "zero", "identity"],
+)
+@pytest.mark.parametrize("rank", [1, 5, 18])
+def test_few_eigenvectors_of_large_matrices_are_as_good_as_lapacks(gram: Array, rank: int) -> None:
+    vectors = leading_eigenvectors(gram.copy(), rank)
+    assert_orthonormal(vectors, 1e-12)
+    values = np.linalg.eigvalsh(gram)[::-1]
+    captured = np.einsum("nr,nm,mr->", vectors, gram, vectors)
+    # at most the settled share of what is left out, for every block that was not added, and rounding
+    assert values[:rank].sum() - captured <= 1e-8 * values[rank:].sum() + 600 * U * values.sum()
+    assert vectors.tobytes() == leading_eigenvectors(gram.copy(), rank).tobytes()
+
+
+def test_a_large_matrix_of_low_rank_takes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*given: Any, **rest: Any) -> Any:
+        raise NotImplementedError
+
+    monkeypatch.setattr(scipy.linalg, "eigh", refused)
+    leading_eigenvectors(decaying(600), 18)
+    with pytest.raises(NotImplementedError):
+        leading_eigenvectors(decaying(600), 19)
