@@ -42,6 +42,7 @@ class CPFitter(Fitter["CP"]):
         generator = as_generator(scheme.rng)
         self.seed = int(generator.integers(2**63))
         self.target = 0.0  # the error that a search is after: fits stop there
+        self.slack = 1 + float(scheme.correction)  # by what factor a fit's error may grow afterwards
         self.latest: dict[int, list[Array]] = {}  # group -> factors of the fit before
 
     @property
@@ -65,7 +66,7 @@ class CPFitter(Fitter["CP"]):
             return _shared(weights, factors)
         rng = np.random.default_rng([self.seed, group, rank])
         before = self.latest.get(group)
-        target = self.target * (1 - MARGIN) / (1 + self.scheme.correction)
+        target = self.target * (1 - MARGIN) / self.slack
         if before is not None:
             more = max(rank - before[0].shape[1], 0)
             start = [np.hstack([f[:, :rank], rng.standard_normal((len(f), more)) / len(f)]) for f in before]
@@ -77,7 +78,7 @@ class CPFitter(Fitter["CP"]):
                 found = cp_als(tensor, rank, start=start, n_iter_max=WARM_SWEEPS, target=target)
         self.latest[group] = _shared(found.weights, found.factors)
         if self.scheme.correction:
-            found = cp_epc(tensor, found, error=(1 + self.scheme.correction) * found.relative_error)
+            found = cp_epc(tensor, found, error=self.slack * found.relative_error)
         return _shared(found.weights, found.factors)
 
     def _is_sliced(self, rank: int) -> bool:

@@ -22,7 +22,7 @@ TINY = float(np.finfo(float).tiny)
 
 
 def cp_epc(
-    tensor: Array, decomposition: Any, *, error: float | None = None, n_iter_max: int = 50, tol: float = 1e-2
+    tensor: Array, decomposition: Any, *, error: float | None = None, n_iter_max: int = 50, tol: float = 1e-3
 ) -> CPDecomposition:
     """Shrink the terms of a CP decomposition as far as a stated residual allows.
 

@@ -113,7 +113,7 @@ def _sides(matrices: Array, rank: int | None) -> tuple[Array, Array, Array, Arra
     if not 1 <= rank <= min(m, n):
         raise RankError(f"rank must be between 1 and {min(m, n)} = min{(m, n)}, got {rank}")
     wide = a if m <= n else np.swapaxes(a, -1, -2)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         grams = wide @ np.swapaxes(wide, -1, -2)
     peak = np.einsum("...ii->...i", grams).max(initial=0.0)
     if not SQUARES[0] < peak < SQUARES[1] and (scale := unit_scale(a)) != 1:

@@ -13,13 +13,14 @@ from scipy.linalg import lapack
 from tensorconv.errors import RankError
 from tensorconv.linalg.scaling import square_safe_scale, unit_scale
 from tensorconv.linalg.svd import leading_eigenvectors, peak_signs
+from tensorconv.linalg.threads import one_blas_thread
 
 Array = NDArray[Any]
 MODERATE = (1e-12, 1e12)  # magnitudes whose squares stay far inside float32
 PARTS = 2**18  # tensor entries that are summed at a time, or an eighth of the tensor
-DECOMPOSED = 64  # modes up to this size are decomposed exactly in every sweep; larger ones are iterated
-WIDE = 1024  # modes up to this size are squared in float64; larger ones in the tensor's type, in half the time
-STEPS = 2  # of subspace iteration in a sweep
+DECOMPOSED = 32  # modes up to this size are decomposed exactly in every sweep; larger ones are iterated
+FIRST, FASTER, FARTHEST = 0.7, 1.3, 3.0  # how far sweeps are extrapolated: at first, in growth, at most
+STEPS = 3  # of subspace iteration in a sweep
 
 
 def hosvd(tensor: Array, ranks: Sequence[int], *, rotate: bool = False) -> tuple[Array, list[Array]]:
@@ -58,16 +59,22 @@ def hosvd(tensor: Array, ranks: Sequence[int], *, rotate: bool = False) -> tuple
     >>> bool(np.allclose(multi_mode_product(core, factors), tensor))
     True
     """
-    core, scale = _scaled(tensor, ranks)
+    data, scale = _scaled(tensor, ranks)
+    core, factors = _truncated(data, ranks, rotate, np.float64)
+    return (core if scale == 1 else core * scale), factors
+
+
+def _truncated(core: Array, ranks: Sequence[int], rotate: bool, square: Any) -> tuple[Array, list[Array]]:
+    """Project mode after mode, the unfoldings being squared in the given type."""
     sizes = core.shape
     factors: list[Array] = [np.empty(0)] * core.ndim
     for mode in sorted(range(core.ndim), key=lambda m: ranks[m] / sizes[m]):
         if ranks[mode] == sizes[mode] and not rotate:
             factors[mode] = np.eye(sizes[mode])
         else:
-            factors[mode] = leading_vectors(core, mode, ranks[mode])
+            factors[mode] = leading_vectors(core, mode, ranks[mode], square=square)
             core = mode_product(core, factors[mode].T, mode)
-    return (core if scale == 1 else core * scale), factors
+    return core, factors
 
 
 def hooi(tensor: Array, ranks: Sequence[int], *, n_iter: int = 30, tol: float = 1e-4) -> tuple[Array, list[Array]]:
@@ -75,8 +82,9 @@ def hooi(tensor: Array, ranks: Sequence[int], *, n_iter: int = 30, tol: float = 
 
     Each sweep renews the factor of every truncated mode, the others being fixed: the leading left singular vectors of
     the unfolding that is left when all others are projected (De Lathauwer, De Moor, Vandewalle, 2000). For modes of
-    more than 64 entries two steps of subspace iteration from the factor before take the place of that decomposition;
-    they do not raise the error either, and cost a fraction.
+    more than 32 entries three steps of subspace iteration from the factor before take the place of that decomposition;
+    they do not raise the error either, and cost a fraction. Between sweeps factors are extrapolated along their last
+    change; a sweep that ends worse for it is taken back.
 
     Parameters
     ----------
@@ -101,6 +109,11 @@ def hooi(tensor: Array, ranks: Sequence[int], *, n_iter: int = 30, tol: float = 
     RankError
         If there is not one rank per mode, or one is out of range.
     """
+    with one_blas_thread():
+        return _hooi(tensor, ranks, n_iter, tol)
+
+
+def _hooi(tensor: Array, ranks: Sequence[int], n_iter: int, tol: float) -> tuple[Array, list[Array]]:
     data, scale = _scaled(tensor, ranks)
     truncated = [m for m in range(data.ndim) if ranks[m] < data.shape[m]]
     if len(truncated) < 2 or n_iter < 1:  # one truncated mode: the HOSVD is the truncated SVD, which is optimal
@@ -110,37 +123,55 @@ def hooi(tensor: Array, ranks: Sequence[int], *, n_iter: int = 30, tol: float = 
         order = [largest, *(m for m in range(data.ndim) if m not in (largest, second)), second]
         turned = np.ascontiguousarray(np.transpose(data, order))  # the large modes are matrices from either end
         del data
-        core, found = hosvd(turned, [ranks[m] for m in order])
+        core, found = _truncated(turned, [ranks[m] for m in order], False, turned.dtype)
         core = _refine(turned, core, found, [place for place, m in enumerate(order) if m in truncated], n_iter, tol)
         core, factors = np.transpose(core, np.argsort(order)), [found[order.index(m)] for m in range(len(order))]
-        core, factors = _canonical(core, factors, truncated)
+        for mode in truncated:
+            sign = peak_signs(factors[mode])
+            factors[mode] = factors[mode] * sign
+            core = core * sign.astype(core.dtype).reshape([-1 if m == mode else 1 for m in range(core.ndim)])
     return (core if scale == 1 else core * scale), factors
 
 
 def _refine(data: Array, core: Array, factors: list[Array], truncated: list[int], n_iter: int, tol: float) -> Array:
-    """Renew the factors of the truncated modes in turn, in place, until the error stalls; return the core."""
+    """Sweep until the error stalls, from extrapolated factors while that pays; return the core, renew the factors."""
     total = _energy(data)
-    error = math.sqrt(max(total - _energy(core), 0.0))
+    error, step = math.sqrt(max(total - _energy(core), 0.0)), 0.0
+    before = kept = list(factors)
     for _ in range(n_iter):
-        kept = list(factors)
-        for mode in truncated:
-            partial, n = _projected(data, factors, (m for m in truncated if m != mode)), len(factors[mode])
-            if n <= DECOMPOSED or 0 < mode < data.ndim - 1:
-                factors[mode] = leading_vectors(partial, mode, factors[mode].shape[1])
-                continue
-            matrix = partial.reshape(n, -1) if mode == 0 else partial.reshape(-1, n).T
-            gram = matrix @ matrix.T
-            for _ in range(STEPS):
-                factors[mode] = _orthonormal(gram @ factors[mode].astype(data.dtype))
-        renewed = mode_product(partial, factors[mode].T, mode)
-        before, error = error, math.sqrt(max(total - _energy(renewed), 0.0))
-        if error > before:  # by rounding: there is nothing left to gain
+        for mode in truncated if step else ():
+            change = factors[mode] - before[mode] @ (before[mode].T @ factors[mode])
+            factors[mode] = _orthonormal((factors[mode] + step * change).astype(data.dtype), 1)
+        renewed = _swept(data, factors, truncated)
+        now = math.sqrt(max(total - _energy(renewed), 0.0))
+        if now > error:  # extrapolated too far, or nothing but rounding is left to gain
             factors[:] = kept
-            return core
-        core = renewed
-        if before - error <= tol * error:
+            if not step:
+                break
+            step = 0.0
+            continue
+        stalled = error - now <= tol * error
+        core, error, before, kept = renewed, now, kept, list(factors)
+        if stalled:
             break
+        step = min(FASTER * step, FARTHEST) if step else FIRST
     return core
+
+
+def _swept(data: Array, factors: list[Array], truncated: list[int]) -> Array:
+    """Renew the factors of the truncated modes in turn, and return the core."""
+    for mode in truncated:
+        partial, n = _projected(data, factors, (m for m in truncated if m != mode)), len(factors[mode])
+        if n <= DECOMPOSED or 0 < mode < data.ndim - 1:
+            factors[mode] = leading_vectors(partial, mode, factors[mode].shape[1])
+            continue
+        matrix = partial.reshape(n, -1) if mode == 0 else partial.reshape(-1, n).T
+        gram = matrix @ matrix.T
+        for _ in range(STEPS - 1):
+            factors[mode] = _orthonormal(gram @ factors[mode].astype(data.dtype, copy=False), 1)
+        panel = gram @ factors[mode].astype(data.dtype, copy=False)
+        factors[mode] = _orthonormal(panel.astype(np.float64), 2 if data.dtype == np.float64 else 1)
+    return mode_product(partial, factors[mode].T, mode)
 
 
 def _projected(data: Array, factors: list[Array], modes: Iterable[int]) -> Array:
@@ -150,25 +181,17 @@ def _projected(data: Array, factors: list[Array], modes: Iterable[int]) -> Array
     return data
 
 
-def _canonical(core: Array, factors: list[Array], modes: list[int]) -> tuple[Array, list[Array]]:
-    """Turn the factors of some modes to the singular vectors of the core, by falling singular value, signs fixed."""
-    for mode in modes:
-        rotation = leading_vectors(core, mode, core.shape[mode])
-        factor = factors[mode] @ rotation
-        sign = peak_signs(factor)
-        factors[mode] = factor * sign
-        core = mode_product(core, (rotation * sign).T, mode)
-    return core, factors
+def _orthonormal(panel: Array, passes: int) -> Array:
+    """Return a basis of the columns of a panel by Cholesky QR, which a second pass makes orthonormal to rounding.
 
-
-def _orthonormal(panel: Array) -> Array:
-    """Return an orthonormal basis of the columns of a panel: Cholesky QR twice, in float64."""
-    basis = panel.astype(np.float64)
-    for _ in range(2):
-        factor, info = lapack.dpotrf((basis.T @ basis).T, lower=True)
+    One pass leaves the squared condition times the rounding of the type.
+    """
+    basis = panel
+    for _ in range(passes):
+        factor, info = lapack.dpotrf((basis.T @ basis).T.astype(np.float64, copy=False), lower=True)
         if info != 0:
-            return np.linalg.qr(basis)[0]
-        basis = basis @ lapack.dtrtri(factor, lower=True)[0].T
+            return np.linalg.qr(panel.astype(np.float64))[0]
+        basis = basis @ lapack.dtrtri(factor, lower=True)[0].T.astype(basis.dtype, copy=False)
     return basis
 
 
@@ -237,17 +260,19 @@ def mode_product(tensor: Array, matrix: Array, mode: int) -> Array:
     return product.reshape(*size[:mode], len(matrix), *size[mode + 1 :])
 
 
-def leading_vectors(tensor: Array, mode: int, rank: int) -> Array:
+def leading_vectors(tensor: Array, mode: int, rank: int, *, square: Any = np.float64) -> Array:
     """Return the leading left singular vectors of one unfolding, from its Gram matrix.
 
     Parameters
     ----------
     tensor : ndarray
-        The tensor; its Gram matrix is summed in float64, of parts in the tensor's type above 1024 rows.
+        The tensor.
     mode : int
         The mode whose unfolding is meant.
     rank : int
         Number of vectors.
+    square : data-type
+        What parts of the unfolding are squared in; they are summed in float64.
 
     Returns
     -------
@@ -264,8 +289,7 @@ def leading_vectors(tensor: Array, mode: int, rank: int) -> Array:
         for left in range(0, width, columns):
             part = slices[start : start + step, :, left : left + columns]
             part = np.moveaxis(part, 1, 0).reshape(n, -1)
-            if n <= WIDE:
-                part = part.astype(np.float64, copy=False)
+            part = part.astype(square, copy=False)
             gram += part @ part.T
     vectors = leading_eigenvectors(gram, rank)
     vectors *= peak_signs(vectors)

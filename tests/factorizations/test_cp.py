@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from typing import Any
 
@@ -165,3 +166,122 @@ def test_a_rule_that_looks_at_no_spectrum_is_as_good_as_its_rank() -> None:
     assert tc.cp(np.ones((8, 6, 3, 3)), tc.ranks.multiple(8, of=5)).rank == 8
     with pytest.raises(RankError, match="cp has no spectrum for a rank rule to look at"):
         tc.cp(np.ones((8, 6, 3, 3)), tc.ranks.energy(0.9))
+
+
+# ---- error-preserving correction
+
+
+def squares(f: tc.Factorization) -> float:
+    """Return the sum of squared norms of the terms of all groups."""
+    norms = [contracts.norms(factor, 0, 2 if name == "out" else 1) for name, factor in f.factors.items()]
+    return float(np.sum(np.prod(norms, axis=0) ** 2))
+
+
+def storage(f: tc.Factorization) -> float:
+    """Return how far storing the factors moves the kernel, as a share of it: u of every term and factor."""
+    roundings = (len(f.factors) + 1) * contracts.UNIT[f.layer.dtype.name] + contracts.n_sums(f) * contracts.U64
+    magnitude = float(np.linalg.norm(contracts.stored_magnitude(f)))
+    return 2 * roundings * magnitude / float(np.linalg.norm(f.layer.kernel.astype(np.float64)))
+
+
+CORRECTED: list[tuple[str, dict[str, Any], int]] = [
+    ("unequal 2d", {}, 6), ("unequal 2d", {"merge_spatial": True}, 6), ("grouped 2d", {}, 4), ("plain 1d", {}, 4),
+    ("unequal 3d", {}, 5), ("transposed 2d", {}, 5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("correction", [1e-3, 0.2])
+@pytest.mark.parametrize(("case", "options", "rank"), CORRECTED)
+def test_a_correction_makes_terms_smaller_within_its_share(
+    case: str, options: dict[str, Any], rank: int, correction: float, dtype: str
+) -> None:
+    layer = cases.layer(case, dtype)
+    plain, corrected = tc.cp(layer, rank, **options), tc.cp(layer, rank, correction=correction, **options)
+    assert corrected.rank == plain.rank == rank
+    assert corrected.relative_error is not None
+    assert plain.relative_error is not None
+    most = (1 + correction) * plain.relative_error + storage(plain) + storage(corrected)
+    assert plain.relative_error < corrected.relative_error <= most
+    assert squares(corrected) < squares(plain)
+    contracts.check_composition(layer, corrected)
+    contracts.check_error(layer, corrected)
+
+
+def test_no_correction_is_the_default() -> None:
+    contracts.check_same(tc.cp(KERNEL, 6), tc.cp(KERNEL, 6, correction=0))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_correction_of_a_narrow_type_is_computed_with_in_float64(dtype: str) -> None:
+    narrow: Any = np.dtype(dtype).type(1e-3)
+    contracts.check_same(tc.cp(KERNEL, 6, correction=narrow), tc.cp(KERNEL, 6, correction=float(narrow)))
+
+
+def test_large_terms_that_cancel_lose_less_in_float16_where_they_are_corrected() -> None:
+    rng = np.random.default_rng(0)
+    a, b = zip(*(np.linalg.qr(rng.standard_normal((n, 2)))[0].T for n in (8, 6, 3, 3)), strict=True)
+    kernel = np.zeros((8, 6, 3, 3))
+    for mode in range(4):  # a limit of kernels of rank 2, which only terms without bound come close to
+        kernel += np.einsum("o,i,k,l->oikl", *(b[m] if m == mode else a[m] for m in range(4)))
+    lost = []
+    for correction in (0.0, 0.5):
+        for seed in range(5):
+            wide = tc.cp(kernel, 3, rng=seed, correction=correction)
+            stored = {name: factor.astype(np.float16).astype(np.float64) for name, factor in wide.factors.items()}
+            there, here = contracts.MEANINGS["cp"](wide, stored), contracts.meaning(wide)
+            lost.append(float(np.linalg.norm(there.reshape(here.shape) - here) / np.linalg.norm(kernel)))
+            # roundings of at most u per entry, in all directions: sum_r weight_r^2 for each of the four factors
+            assert lost[-1] <= 2.0**-11 * math.sqrt(4 * squares(wide)) / float(np.linalg.norm(kernel))
+    assert sum(lost[5:]) < 0.8 * sum(lost[:5])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+@pytest.mark.parametrize(("error", "correction"), [(0.6, 0.3), (0.2, 1e-3)])
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_errors_are_met_after_the_correction(
+    options: dict[str, Any], error: float, correction: float, dtype: str
+) -> None:
+    layer = tc.ConvLayer.of(KERNEL.astype(dtype))
+    f = contracts.check_meets_error(layer, "cp", {"correction": correction, **options}, error)
+    contracts.check_error(layer, f)
+
+
+@pytest.mark.parametrize("error", [0.1, 0.03, 0.01, 3e-3, 1e-3])
+def test_fits_leave_room_for_the_correction(error: float) -> None:
+    # a fit that stopped right below the error would miss it afterwards, and a rank more would be taken
+    assert tc.cp(sum_of_terms(3), error=error, correction=0.9).rank == 3
+
+
+def test_an_exact_kernel_stays_as_exact_as_was_asked_for() -> None:
+    kernel = sum_of_terms(3)
+    plain = tc.cp(kernel, 3)
+    corrected = tc.cp(kernel, 3, correction=1e-3)
+    assert plain.relative_error is not None
+    assert corrected.relative_error is not None
+    assert corrected.relative_error <= 1.001 * plain.relative_error + storage(plain) + storage(corrected)
+    assert tc.cp(np.zeros((4, 3, 3)), 2, correction=0.1).relative_error == 0
+
+
+@pytest.mark.parametrize("correction", [5e-324, 1e-17, 1e-12])
+def test_a_correction_of_next_to_nothing_is_met(correction: float) -> None:
+    for dtype in ("float32", "float64"):
+        layer = tc.ConvLayer.of(KERNEL.astype(dtype))
+        plain, corrected = tc.cp(layer, 6), tc.cp(layer, 6, correction=correction)
+        assert corrected.relative_error == pytest.approx(plain.relative_error, abs=correction + 2 * storage(plain))
+
+
+@pytest.mark.parametrize(("shape", "rank"), [((8, 6, 3, 3), 44), ((8, 6, 3, 3), 54), ((8, 6, 1, 1), 4), ((8, 1, 5), 2)])
+def test_sliced_ranks_need_no_correction(shape: tuple[int, ...], rank: int) -> None:
+    kernel = np.random.default_rng(2).standard_normal(shape)
+    plain = tc.cp(kernel, rank)
+    contracts.check_same(plain, tc.cp(kernel, rank, correction=0.5))
+    # their terms are orthogonal, so that none are larger than the kernel
+    assert squares(plain) <= float(np.sum(kernel**2)) * (1 + contracts.gamma(kernel.size, contracts.U64))
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1, 1.0, 2, math.nan, math.inf, True, "0.1", None, 1j])
+def test_corrections_that_are_no_share_are_refused(wrong: Any) -> None:
+    text = f"correction must be from 0 to below 1, as a share (0.001 lets the error grow by 0.1 %), got {wrong!r}"
+    with pytest.raises(RankError, match=f"^{re.escape(text)}$"):
+        tc.cp(KERNEL, 3, correction=wrong)

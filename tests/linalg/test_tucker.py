@@ -164,12 +164,13 @@ def test_iterated_modes_end_where_decomposed_ones_do(
     array = multi_mode_product(tensor(ranks, 4), [tensor((n, r), n) for n, r in zip(sizes, ranks, strict=True)])
     array = (array / np.linalg.norm(array) + 0.5 * tensor(sizes, 5) / math.sqrt(math.prod(sizes))).astype(dtype)
     errors = []
-    for largest in (64, 1000):  # the second decomposes every mode in every sweep
+    for largest in (32, 1000):  # the second decomposes every mode in every sweep
         monkeypatch.setattr(sys.modules["tensorconv.linalg.tucker"], "DECOMPOSED", largest)
         core, factors = hooi(array, ranks, n_iter=100, tol=1e-7)
         errors.append(relative_error(array, core, factors))
         for factor, rank in zip(factors, ranks, strict=True):
-            assert np.abs(factor.T @ factor - np.eye(rank)).max() <= 1e-12
+            # one pass of Cholesky QR in float64 squares the panel's condition, at most 1e4 here
+            assert np.abs(factor.T @ factor - np.eye(rank)).max() <= (1e-12 if dtype == "float64" else 1e-8)
     assert errors[0] == pytest.approx(errors[1], rel=1e-5)
 
 
@@ -184,7 +185,7 @@ def test_the_unit_of_float32_tensors_does_not_matter(power: int) -> None:
 
 def test_panels_without_full_rank_still_give_a_basis() -> None:
     panel = np.outer(np.ones(9), np.arange(4.0))
-    basis = sys.modules["tensorconv.linalg.tucker"]._orthonormal(panel)
+    basis = sys.modules["tensorconv.linalg.tucker"]._orthonormal(panel, 2)
     assert np.abs(basis.T @ basis - np.eye(4)).max() <= 1e-14
 
 
