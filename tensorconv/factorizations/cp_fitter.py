@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tensorconv import ranks, searches
-from tensorconv.errors import RankError
-from tensorconv.factorizations.fitter import Fitter
+from tensorconv.factorizations.fitter import Fitter, Spectra
 from tensorconv.factorizations.scheme import Array, Factors, Rank
 from tensorconv.linalg import as_generator, cp_als, cp_epc, singular_values, slice_svd, slice_values
 
@@ -89,8 +88,23 @@ class CPFitter(Fitter["CP"]):
         return most == second or rank > HIGH * most or (rank > first and sweep > FITTED)
 
     def spectra(self) -> list[Array]:
-        """CP has no spectrum."""
-        raise RankError("cp has no spectrum for a rank rule to look at; give an integer rank, error= or budget=")
+        """Singular values of the unfoldings of the out-channels and of the in-channels."""
+        return [self._values(0), self._values(1)]
+
+    def unfolding_shapes(self) -> list[tuple[int, int]]:
+        """The sides of these two unfoldings."""
+        size = math.prod(self.scheme.modes)
+        return [(side, size // side) for side in self.scheme.modes[:2]]
+
+    def by_rule(self, rule: ranks.Rule) -> Rank:
+        """Return the larger of the ranks that the rule finds for the channels: no unfolding has more than a CP."""
+        asked = rule(Spectra(self), self.scheme.maximum * 2)
+        return (max(asked),) if isinstance(asked, (list, tuple)) else asked
+
+    def _values(self, mode: int) -> Array:
+        """Singular values (G, n) of the unfolding of one mode."""
+        unfolding = np.moveaxis(self.tensors, 1 + mode, 1).reshape(self.shape[0], self.scheme.modes[mode], -1)
+        return singular_values(unfolding)
 
     def meet_error(
         self, attempt: Callable[[Rank], float], error: float, maximum: Rank, cost: Callable[[Rank], Fraction]
@@ -98,11 +112,9 @@ class CPFitter(Fitter["CP"]):
         """Search between the rank that every unfolding needs at least and the one at which the slices' triplets do."""
         del cost
         low, self.target = 1, error
-        tensors = self.tensors
         for mode in range(len(self.scheme.modes)):
-            unfolding = np.moveaxis(tensors, 1 + mode, 1).reshape(self.shape[0], self.scheme.modes[mode], -1)
-            low = max(low, int(np.argmax(_tails(singular_values(unfolding)) <= error * (1 + 1e-6) + 1e-7)))
-        predicted = _tails(np.stack([slice_values(tensor) for tensor in tensors]))
+            low = max(low, int(np.argmax(_tails(self._values(mode)) <= error * (1 + 1e-6) + 1e-7)))
+        predicted = _tails(np.stack([slice_values(tensor) for tensor in self.tensors]))
 
         def tried(rank: int) -> float:
             hopeless = self._is_sliced(rank) and predicted[rank] > error * (1 + 1e-6) + 1e-7

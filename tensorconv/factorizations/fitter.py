@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from typing import Generic, TypeVar
+from functools import cached_property
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -104,6 +105,21 @@ class Fitter(ABC, Generic[S]):
         size = math.prod(self.shape[1:])
         return [(side, size // side) for side in self.scheme.maximum]
 
+    def by_rule(self, rule: ranks.Rule) -> Rank:
+        """Return the ranks that a rule finds; by default it is asked for one per spectrum.
+
+        Parameters
+        ----------
+        rule : callable
+            From spectra and the largest useful ranks to ranks.
+
+        Returns
+        -------
+        tuple of int
+            The ranks, as the rule gave them.
+        """
+        return rule(Spectra(self), self.scheme.maximum)
+
     def meet_error(
         self, attempt: Callable[[Rank], float], error: float, maximum: Rank, cost: Callable[[Rank], Fraction]
     ) -> Rank:
@@ -155,3 +171,34 @@ class Fitter(ABC, Generic[S]):
         """
         rank = searches.largest_affordable(lambda r: cost((r,)) <= limit, maximum[0])
         return (rank,) if rank else None
+
+
+class Spectra(Sequence[Array]):
+    """The spectra of a fitter, computed when a rule first looks at them: not all rules do.
+
+    Parameters
+    ----------
+    fitter : Fitter
+        Whose spectra they are.
+    """
+
+    def __init__(self, fitter: Fitter[Any]) -> None:
+        self._fitter = fitter
+
+    @cached_property
+    def _values(self) -> list[Array]:
+        return self._fitter.spectra()
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Per rank, the two sides of the matrices with these singular values."""
+        return self._fitter.unfolding_shapes()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._values[index]
+
+    def __iter__(self) -> Iterator[Array]:
+        return iter(self._values)

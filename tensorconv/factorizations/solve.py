@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -158,7 +157,7 @@ def _choose_rank(
 
 
 def _asked_rank(scheme: Scheme, fitter: Fitter[Any], rank: Any) -> Rank:
-    asked = rank(_Spectra(fitter), scheme.maximum) if callable(rank) else rank
+    asked = fitter.by_rule(rank) if callable(rank) else rank
     if callable(rank) and not isinstance(asked, (list, tuple)):
         raise RankError(f"a rank rule must give one integer per rank, as a tuple, got {asked!r}")
     return given_rank(scheme, asked)
@@ -190,31 +189,6 @@ def given_rank(scheme: Scheme, rank: Any) -> Rank:
             shown = operator.index(rank) if np.ndim(rank) == 0 else chosen
             raise RankError(f"rank must be between 1 and {most} = {rule} for this kernel, got {shown}")
     return chosen
-
-
-class _Spectra(Sequence[Any]):
-    """The spectra of a fitter, computed when a rule first looks at them: not all rules do."""
-
-    def __init__(self, fitter: Fitter[Any]) -> None:
-        self._fitter = fitter
-
-    @cached_property
-    def _values(self) -> list[Any]:
-        return self._fitter.spectra()
-
-    @property
-    def shapes(self) -> list[tuple[int, int]]:
-        """Per rank, the two sides of the matrices with these singular values, refused where there are none."""
-        return self._fitter.unfolding_shapes() if self._values else []
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._values[index]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._values)
 
 
 def _fitted(scheme: Scheme, fitter: Fitter[Any], rank: Rank) -> Factorization:

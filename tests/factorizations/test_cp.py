@@ -131,11 +131,17 @@ def test_a_search_ends_close_above_a_rank_that_failed(
     assert max(failed) >= f.rank - 1 - f.rank // 32  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("rule", [tc.ranks.energy(0.9), tc.ranks.multiple(4, of=tc.ranks.energy(0.9))])
-def test_there_is_no_spectrum_for_a_rule(rule: Any) -> None:
-    message = "^cp has no spectrum for a rank rule to look at; give an integer rank, error= or budget=$"
-    with pytest.raises(RankError, match=message):
-        tc.cp(KERNEL, rule)
+@pytest.mark.parametrize("share", [0.5, 0.9])
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_a_rule_looks_at_the_unfoldings_of_the_channels(options: dict[str, Any], share: float) -> None:
+    needed = []
+    for mode in (0, 1):
+        unfolding = np.moveaxis(KERNEL, mode, 0).reshape(KERNEL.shape[mode], -1)
+        kept = np.cumsum(np.linalg.svd(unfolding, compute_uv=False) ** 2) / np.sum(KERNEL**2)
+        needed.append(int(np.argmax(kept >= share)) + 1)
+    assert tc.cp(KERNEL, tc.ranks.energy(share), **options).rank == max(needed)
+    rounded = tc.ranks.multiple(4, of=tc.ranks.energy(share))
+    assert tc.cp(KERNEL, rounded, **options).rank == -(-max(needed) // 4) * 4
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -164,8 +170,7 @@ def test_terms_do_not_cancel_where_one_would_do(options: dict[str, Any], dtype: 
 
 def test_a_rule_that_looks_at_no_spectrum_is_as_good_as_its_rank() -> None:
     assert tc.cp(np.ones((8, 6, 3, 3)), tc.ranks.multiple(8, of=5)).rank == 8
-    with pytest.raises(RankError, match="cp has no spectrum for a rank rule to look at"):
-        tc.cp(np.ones((8, 6, 3, 3)), tc.ranks.energy(0.9))
+    assert tc.cp(np.ones((8, 6, 3, 3)), tc.ranks.multiple(8, of=40)).rank == 40  # above every mode
 
 
 # ---- error-preserving correction

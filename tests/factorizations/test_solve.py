@@ -88,7 +88,7 @@ def test_groups_share_the_rank_of_a_rule() -> None:
     assert rank == tc.svd(KERNEL, tc.ranks.energy(0.8)).rank  # the energy of both, and one of them has hardly any
 
 
-@pytest.mark.parametrize("method", ["svd", "depthwise_separable", "tucker"])
+@pytest.mark.parametrize("method", ["svd", "depthwise_separable", "tucker", "cp"])
 def test_a_zero_kernel_has_rank_one_by_every_rule(method: str) -> None:
     f = tc.methods()[method](np.zeros((8, 6, 3, 3)), tc.ranks.energy(0.9))
     assert set(np.ravel(f.rank)) == {1}
@@ -120,6 +120,7 @@ PLANTED: dict[str, tuple[str, dict[str, Any], Any, Any]] = {
         np.einsum("oa,abt,bi,ht->oih", normal(32, 3), normal(3, 2, 2), normal(2, 16), normal(5, 2))[..., None],
         (3, 2, 2, 1),
     ),
+    "cp": ("cp", {}, np.einsum("or,ir,hr,wr->oihw", normal(32, 3), normal(16, 3), normal(3, 3), normal(3, 3)), 3),
     "tensor train": (
         "tensor_train",
         {},
@@ -148,19 +149,12 @@ def test_multiples_of_what_evbmf_finds() -> None:
     assert tc.tucker(in_noise(PLANTED["tucker"][2]), rule).rank == (8, 8)
 
 
-@pytest.mark.parametrize("method", [name for name in tc.methods() if name != "cp"])
+@pytest.mark.parametrize("method", list(tc.methods()))
 def test_evbmf_is_honest_about_noise(method: str) -> None:
     with pytest.raises(RankError, match=r"^evbmf finds rank 0.* unfolding: no singular value stands out from noise;"):
         tc.methods()[method](normal(64, 8, 5, 5), tc.ranks.evbmf())
     with pytest.raises(RankError, match=r"^evbmf finds rank 0"):
         tc.methods()[method](np.zeros((8, 6, 3, 3)), tc.ranks.evbmf())
-
-
-@pytest.mark.parametrize("rule", [tc.ranks.evbmf(), tc.ranks.multiple(8, of=tc.ranks.evbmf())])
-def test_evbmf_finds_no_spectrum_of_cp(rule: Any) -> None:
-    message = "^cp has no spectrum for a rank rule to look at; give an integer rank, error= or budget=$"
-    with pytest.raises(RankError, match=message):
-        tc.cp(KERNEL, rule)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +169,8 @@ def test_evbmf_finds_no_spectrum_of_cp(rule: Any) -> None:
         ("tucker", {}, [{4, 45}, {3, 60}]),
         ("tucker", {"spatial": True}, [{4, 45}, {3, 60}, {3, 60}, {5, 36}]),
         ("tensor_train", {}, [{3, 60}, {9, 20}, {45, 4}]),
+        ("cp", {}, [{4, 45}, {3, 60}]),
+        ("cp", {"merge_spatial": True}, [{4, 45}, {3, 60}]),
     ],
 )
 def test_rules_are_told_the_sides_of_the_unfoldings(
@@ -194,7 +190,8 @@ def test_rules_are_told_the_sides_of_the_unfoldings(
         (slices if method == "depthwise_separable" else size[0], min(sides))
         for size, sides in zip(sizes, shapes, strict=True)
     ]
-    assert maximum == tuple(min(sides) for sides in shapes)
+    most = tc.cp(normal(4, 3, 3, 5), 1, **options).scheme.maximum * 2 if method == "cp" else None
+    assert maximum == (most or tuple(min(sides) for sides in shapes))
 
 
 def test_multiples_are_rounded_up_and_capped() -> None:
