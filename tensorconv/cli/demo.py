@@ -22,7 +22,7 @@ def demo(
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the factors and the network.")] = Path(
         "tensorconv-demo"
     ),
-    error: Annotated[float, typer.Option(min=0, help="Largest relative error of each kernel.")] = 0.2,
+    error: Annotated[float, typer.Option(min=0, help="Largest relative error of each kernel.")] = 0.15,
     as_json: Json = False,
 ) -> None:
     """Compress a small trained network.

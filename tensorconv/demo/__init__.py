@@ -73,7 +73,7 @@ class CompressedNetwork:
 
 
 def run(
-    folder: str | PathLike[str] = "tensorconv-demo", *, error: float = 0.2
+    folder: str | PathLike[str] = "tensorconv-demo", *, error: float = 0.15
 ) -> Iterator[CompressedLayer | CompressedNetwork]:
     """Compress the demo's network; needs no connection.
 

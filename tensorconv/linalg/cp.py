@@ -76,7 +76,7 @@ def cp_als(
 
     The two largest modes cost one matrix product each per sweep; what is left for all other modes is small and shared.
     Between sweeps the factors are extrapolated along their last change; since the first product is linear in the
-    factor, judging the extrapolation costs no product, and it is kept only where the error does not grow.
+    factor, judging the extrapolation costs no product. A sweep that ends worse for it is taken back.
 
     Parameters
     ----------
@@ -136,19 +136,19 @@ def cp_als(
             given = [np.array(start[mode], np.float64) for mode in order]
             given[0] /= scale
             run = _Run(*sweeps(problem, given, n_iter_max, tol, max(target, FLOOR)))
-        error = problem.true_error(run.factors)
-        misled = dtype != np.float64 and error > run.history[-1] + TRUSTED
+        found = finished(problem, run.factors, order, scale, run.history, run.converged)
+        misled = dtype != np.float64 and found.relative_error > run.history[-1] + TRUSTED
         for _ in range(ATTEMPTS):  # the error that sweeps go by is off by the rounding of their products
-            if misled or not run.history[-1] <= target < error or run.n_iter >= n_iter_max:
+            if misled or not run.history[-1] <= target < found.relative_error or run.n_iter >= n_iter_max:
                 break
-            aim = max(run.history[-1] - 2 * (error - target), FLOOR)
+            aim = max(run.history[-1] - 2 * (found.relative_error - target), FLOOR)
             run.extend(sweeps(problem, run.factors, n_iter_max - run.n_iter, tol, aim))
-            error = problem.true_error(run.factors)
+            found = finished(problem, run.factors, order, scale, run.history, run.converged)
     if misled:
         # Terms that all but cancel blow up the rounding of float32 products: only float64 can go on from there.
         again: dict[str, Any] = {"n_iter_max": n_iter_max, "tol": tol, "target": target, "ridge": problem.ridge}
         return cp_als(tensor.astype(np.float64), rank, rng=seed, n_starts=n_starts, start=start, **again)
-    return finished(problem, run.factors, order, scale, run.history, run.converged)
+    return found
 
 
 @dataclass

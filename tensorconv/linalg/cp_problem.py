@@ -35,7 +35,12 @@ class Problem:
         data = np.empty((n_a, *small, n_b), tensor.dtype)
         np.divide(np.moveaxis(tensor, 1, -1), scale, out=data)
         self.wide, self.tall = data.reshape(n_a, -1), data.reshape(-1, n_b)
-        self.squared_norm = sum(float(np.vdot(row, row)) for row in (row.astype(np.float64) for row in self.wide))
+        step = max(1, CHUNK // self.wide.shape[1])
+        parts = (self.wide[start : start + step].astype(np.float64) for start in range(0, n_a, step))
+        self.squared_norm = sum(float(np.vdot(part, part)) for part in parts)
+        axes = range(len(small))
+        self.along = [[small[i] if axis == i else 1 for axis in axes] for i in axes]  # small factors on their grid
+        self.others = [tuple(axis for axis in axes if axis != i) for i in axes]
         edges = np.cumsum([0, *self.sizes])
         self.rows = [slice(low, high) for low, high in itertools.pairwise(edges)]
 

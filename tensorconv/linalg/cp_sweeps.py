@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -15,7 +16,8 @@ from tensorconv.linalg.cp_problem import Problem, khatri_rao
 
 Array = NDArray[Any]
 WINDOW = 10  # sweeps over which the improvement is judged
-STEP, FASTER, SLOWER, STEPS = 1.0, 1.2, 0.7, (0.5, 10.0)  # the extrapolation: its start, its changes, its range
+STEP, FASTER, SLOWER, STEPS = 1.0, 1.1, 0.7, (1.0, 10.0)  # the extrapolation: its start, its changes, its range
+RISE = 3.0  # by how many times the last gain it may raise the squared error, which the next sweep lowers again
 INVERTED = 1e-10  # with at least this ridge an explicit inverse is safe, and faster than two triangular solves
 TINY = float(np.finfo(float).tiny)
 
@@ -48,7 +50,8 @@ def sweeps(
     """Improve factors by alternating least squares with momentum.
 
     Between sweeps all factors are extrapolated along their last change. The first product is linear in the factor,
-    so judging the extrapolation costs no product, and it is kept only where the error does not grow.
+    so judging the extrapolation costs no product, and it is kept only where the error does not grow much; should the
+    sweep from there end worse than the one before, it is taken back, so that the error never grows.
 
     Parameters
     ----------
@@ -72,36 +75,34 @@ def sweeps(
     converged : bool
         Whether one of the two rules stopped it.
     """
-    rank, history = factors[0].shape[1], list[float]()
-    stacked = np.concatenate(factors)
-    stacked *= np.repeat(_gains([_gram(f) for f in factors]), problem.sizes, axis=0)
+    history, converged = list[float](), False
+    before, step, least, gain = None, STEP, math.inf, 0.0
+    stacked = _even(problem, np.concatenate(factors))
     a, _, *rest = found = problem.parts(stacked)
-    point = Point(stacked, [_gram(f) for f in found], khatri_rao(rest, rank), problem.onto_b(a))
-    before, step, accepted = None, STEP, False
-    for _ in range(n_iter_max):
-        stacked, grams, inner = _sweep(problem, point)
-        rest = problem.parts(stacked)[2:]
-        taps = khatri_rao(rest, rank)
+    point = Point(stacked, [_gram(f) for f in found], khatri_rao(rest, stacked.shape[1]), problem.onto_b(a))
+    while len(history) < n_iter_max and not converged:
+        swept, grams, inner = _sweep(problem, point)
+        a, _, *rest = problem.parts(swept)
+        taps = khatri_rao(rest, swept.shape[1])
         squared = problem.squared_norm - 2 * float(np.vdot(inner, taps)) + float(_product(grams).sum())
+        if before is not None and point is not before and squared > least:
+            history.append(history[-1])  # extrapolated too far: on from the sweep before, which cannot end worse
+            point, step = before, max(SLOWER * step, STEPS[0])
+            continue
+        stacked, gain, least = swept, least - squared, squared
         history.append(problem.relative(squared))
-        gains = _gains(grams)
-        stacked *= np.repeat(gains, problem.sizes, axis=0)
         stalled = len(history) > WINDOW and history[-1 - WINDOW] - history[-1] <= tol * history[-1]
-        if stalled or history[-1] <= target:
-            return problem.parts(stacked), history, True
-        if len(history) == n_iter_max:
-            break
-        now = Point(stacked, grams, taps, problem.onto_b(stacked[problem.rows[0]]))
-        if before is not None:
-            point = _extrapolated(problem, before, now, step)
-            accepted = _squared_error(problem, point) <= squared
-            step = min(FASTER * step, STEPS[1]) if accepted else max(SLOWER * step, STEPS[0])
-        if not accepted:
-            now.grams = [gram * (gain[:, None] * gain) for gram, gain in zip(grams, gains, strict=True)]
-            now.taps = taps * np.multiply.reduce(gains[2:])
-            point = now
-        before = now
-    return problem.parts(stacked), history, False
+        converged = stalled or history[-1] <= target
+        if not converged and len(history) < n_iter_max:
+            point = now = Point(stacked, grams, taps, problem.onto_b(a))
+            if before is not None:
+                trial = _extrapolated(problem, before, now, step)
+                if _squared_error(problem, trial) <= squared + RISE * gain:
+                    point, step = trial, min(FASTER * step, STEPS[1])
+                else:
+                    step = max(SLOWER * step, STEPS[0])
+            before = now
+    return problem.parts(_even(problem, stacked)), history, converged
 
 
 def _sweep(problem: Problem, point: Point) -> tuple[Array, list[Array], Array]:
@@ -133,16 +134,15 @@ def update_small(rest: list[Array], grams: list[Array], inner: Array, problem: P
     problem : Problem
         The tensor.
     """
-    pair, grid = grams[0] * grams[1], inner.reshape(*problem.small, -1)
-    n = len(rest)
+    pair, grid, n = grams[0] * grams[1], inner.reshape(*problem.small, -1), len(rest)
     for j, factor in enumerate(rest):
-        gram, target = pair, grid
+        gram, target = pair.copy(), grid
         for i in range(n):
             if i != j:
-                gram = gram * grams[2 + i]
-                target = target * rest[i].reshape(*(-1 if axis == i else 1 for axis in range(n)), target.shape[-1])
+                gram *= grams[2 + i]
+                target = target * rest[i].reshape(*problem.along[i], -1)
         if n > 1:
-            target = np.add.reduce(target, axis=tuple(axis for axis in range(n) if axis != j))
+            target = np.add.reduce(target, axis=problem.others[j])
         factor[:] = solve(gram, target, problem.ridge)
         grams[2 + j] = _gram(factor)
 
@@ -153,7 +153,7 @@ def solve(gram: Array, target: Array, share: float) -> Array:
     Parameters
     ----------
     gram : ndarray, shape (R, R)
-        A Gram matrix.
+        A Gram matrix, whose diagonal is changed.
     target : ndarray, shape (n, R)
         Right-hand sides as rows.
     share : float
@@ -166,13 +166,13 @@ def solve(gram: Array, target: Array, share: float) -> Array:
     """
     n = len(gram)
     ridge = share * max(float(gram.diagonal().sum()) / n, TINY)
-    while True:
-        shifted = gram.copy()
-        shifted.reshape(-1)[:: n + 1] += ridge
-        factor, info = lapack.dpotrf(shifted.T, lower=True, clean=False, overwrite_a=True)
-        if info == 0:
-            break
+    diagonal = gram.reshape(-1)[:: n + 1]
+    diagonal += ridge
+    factor, info = lapack.dpotrf(gram.T, lower=True, clean=False)
+    while info != 0:
+        diagonal += 99 * ridge
         ridge *= 100
+        factor, info = lapack.dpotrf(gram.T, lower=True, clean=False)
     columns = target.T.astype(np.float64, copy=False)
     if share < INVERTED or len(target) < n // 4:
         solution: Array = lapack.dpotrs(factor, columns, lower=True)[0]
@@ -200,16 +200,16 @@ def _squared_error(problem: Problem, point: Point) -> float:
 
 
 def _gram(factor: Array) -> Array:
-    return factor.T @ factor
+    return factor.T @ factor.copy()  # of a matrix and itself numpy computes half and copies the rest, which is slower
 
 
 def _product(grams: Sequence[Array], rank: int = 1) -> Array:
     return reduce(np.multiply, grams) if grams else np.ones((rank, rank))
 
 
-def _gains(grams: Sequence[Array]) -> Array:
-    """Return what gives the columns of all factors of a term one norm (modes, R); 0 where one of them is zero."""
-    norms = np.sqrt([gram.diagonal() for gram in grams])
-    even = np.multiply.reduce(norms) ** (1 / len(grams))
-    gains: Array = np.divide(even, norms, out=np.zeros_like(norms), where=even > 0)
-    return gains
+def _even(problem: Problem, stacked: Array) -> Array:
+    """Give the columns of all factors of a term one norm; a term with a zero column becomes zero."""
+    norms = np.sqrt([np.einsum("nr,nr->r", factor, factor) for factor in problem.parts(stacked)])
+    even = np.multiply.reduce(norms) ** (1 / len(norms))
+    gains = np.divide(even, norms, out=np.zeros_like(norms), where=even > 0)
+    return np.asarray(stacked * np.repeat(gains, problem.sizes, axis=0))
