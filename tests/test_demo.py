@@ -21,7 +21,7 @@ from tensorconv.cli.app import app
 from tensorconv.demo.splice import splice
 from tensorconv.errors import ModelError
 
-ERROR = 0.2
+ERROR = 0.15
 
 
 @pytest.fixture(scope="module")
