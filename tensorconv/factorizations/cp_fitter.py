@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tensorconv import ranks, searches
+from tensorconv.errors import RankError
 from tensorconv.factorizations.fitter import Fitter, Spectra
 from tensorconv.factorizations.scheme import Array, Factors, Rank
 from tensorconv.linalg import as_generator, cp_als, cp_epc, singular_values, slice_svd, slice_values
@@ -116,12 +118,12 @@ class CPFitter(Fitter["CP"]):
             low = max(low, int(np.argmax(_tails(self._values(mode)) <= error * (1 + 1e-6) + 1e-7)))
         predicted = _tails(np.stack([slice_values(tensor) for tensor in self.tensors]))
 
-        def tried(rank: int) -> float:
-            hopeless = self._is_sliced(rank) and predicted[rank] > error * (1 + 1e-6) + 1e-7
-            return float(predicted[rank]) if hopeless else attempt((rank,))
-
-        bounded = maximum < self.scheme.maximum
-        return (searches.bisect_meeting(tried, error, low, maximum[0], bounded=bounded),)
+        most = searches.largest_affordable(lambda rank: not self._is_sliced(rank), maximum[0])  # that is fitted
+        bounded = most == maximum[0] < self.scheme.maximum[0]
+        if low <= most:
+            with suppress(RankError):  # none that is fitted meets the error
+                return (searches.bisect_meeting(lambda r: attempt((r,)), error, low, most, bounded=bounded),)
+        return (searches.first_meeting(lambda r: attempt((r,)), error, predicted, maximum[0]),)
 
 
 def _tails(values: Array) -> Array:
