@@ -163,8 +163,9 @@ def cp(
     ``W[o, i, k1..kN] = sum_r out[o, r] in[r, i] axis0[r, k1] .. axisN[r, kN]``: a pointwise layer to R channels, one
     depthwise convolution per spatial axis, a pointwise layer (Lebedev, Ganin, Rakhuba, Oseledets, Lempitsky, 2015,
     section 3.2). With ``merge_spatial`` one depthwise convolution has all axes, as a MobileNetV2 block. Fitted by
-    alternating least squares with momentum, from the best of four Gaussian starts. Ranks close to the
-    largest are the largest singular triplets of the kernel's slices, which are exact at the largest rank.
+    alternating least squares with momentum, from the best of four Gaussian starts, in a search then from one another.
+    Pointwise kernels, and ranks close to the largest, get the largest singular triplets of the kernel's slices, which
+    are exact at the largest rank.
 
     Parameters
     ----------

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,7 +43,7 @@ class CPFitter(Fitter["CP"]):
         super().__init__(scheme)
         generator = as_generator(scheme.rng)
         self.seed = int(generator.integers(2**63))
-        self.target = 0.0  # the error that a search is after: fits stop there
+        self.target, self.searching = 0.0, False  # the error that a search is after: fits stop there
         self.slack = 1 + float(scheme.correction)  # by what factor a fit's error may grow afterwards
         self.latest: dict[int, list[Array]] = {}  # group -> factors of the fit before
 
@@ -62,7 +63,7 @@ class CPFitter(Fitter["CP"]):
         return found | {f"axis{a}": factor.swapaxes(1, 2) for a, factor in zip(axes, taps, strict=True)}
 
     def _fit(self, group: int, tensor: Array, rank: int) -> list[Array]:
-        if self._is_sliced(rank):
+        if self._is_sliced(rank) or (self.searching and self.slice_errors[group][rank] <= self.target):
             weights, factors = slice_svd(tensor, rank)
             return _shared(weights, factors)
         rng = np.random.default_rng([self.seed, group, rank])
@@ -74,13 +75,18 @@ class CPFitter(Fitter["CP"]):
             found = cp_als(tensor, rank, start=start, n_iter_max=WARM_SWEEPS, target=target)
         else:
             found = cp_als(tensor, rank, rng=rng, n_starts=STARTS, target=target)
-            if rank > max(tensor.shape) and found.relative_error > _tails(slice_values(tensor)[None])[rank]:
+            if rank > max(tensor.shape) and found.relative_error > self.slice_errors[group][rank]:
                 start = _shared(*slice_svd(tensor, rank))
                 found = cp_als(tensor, rank, start=start, n_iter_max=WARM_SWEEPS, target=target)
         self.latest[group] = _shared(found.weights, found.factors)
         if self.scheme.correction:
             found = cp_epc(tensor, found, error=self.slack * found.relative_error)
         return _shared(found.weights, found.factors)
+
+    @cached_property
+    def slice_errors(self) -> list[Array]:
+        """Per group, the relative error of the slices' largest singular triplets at every rank."""
+        return [_tails(slice_values(tensor)[None]) for tensor in self.tensors]
 
     def _is_sliced(self, rank: int) -> bool:
         """Tell whether the slices' own singular triplets are taken: for one slice, and for ranks too high to sweep."""
@@ -101,7 +107,7 @@ class CPFitter(Fitter["CP"]):
     def by_rule(self, rule: ranks.Rule) -> Rank:
         """Return the larger of the ranks that the rule finds for the channels: no unfolding has more than a CP."""
         asked = rule(Spectra(self), self.scheme.maximum * 2)
-        return (max(asked),) if isinstance(asked, (list, tuple)) else asked
+        return (max(asked),) if isinstance(asked, (list, tuple)) and asked else asked
 
     def _values(self, mode: int) -> Array:
         """Singular values (G, n) of the unfolding of one mode."""
@@ -113,12 +119,14 @@ class CPFitter(Fitter["CP"]):
     ) -> Rank:
         """Search between the rank that every unfolding needs at least and the one at which the slices' triplets do."""
         del cost
-        low, self.target = 1, error
+        low, self.target, self.searching = 1, error, True
         for mode in range(len(self.scheme.modes)):
             low = max(low, int(np.argmax(_tails(self._values(mode)) <= error * (1 + 1e-6) + 1e-7)))
         predicted = _tails(np.stack([slice_values(tensor) for tensor in self.tensors]))
 
         most = searches.largest_affordable(lambda rank: not self._is_sliced(rank), maximum[0])  # that is fitted
+        if (predicted <= error).any():
+            most = min(most, max(1, int(np.argmax(predicted <= error))))
         bounded = most == maximum[0] < self.scheme.maximum[0]
         if low <= most:
             with suppress(RankError):  # none that is fitted meets the error

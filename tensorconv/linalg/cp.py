@@ -118,13 +118,14 @@ def cp_als(
     >>> cp_als(np.einsum("i,j,k->ijk", a, b, c), 1).relative_error < 1e-12
     True
     """
+    tensor = np.asarray(tensor)
     if rank < 1 or tensor.ndim < 2:
         raise RankError(
             f"rank must be at least 1 and the tensor of order 2 or more, got rank={rank}, shape {tensor.shape}"
         )
     if n_starts < 1 or n_iter_max < 1:
         raise RankError(f"n_starts and n_iter_max must be at least 1, got n_starts={n_starts}, n_iter_max={n_iter_max}")
-    dtype = np.dtype(np.float32 if tensor.dtype.itemsize <= 4 else np.float64)
+    dtype = np.dtype(np.float32 if tensor.dtype.kind == "f" and tensor.dtype.itemsize <= 4 else np.float64)
     problem, order, scale = arranged(tensor, dtype, RIDGES[dtype.name] if ridge is None else ridge)
     if problem.squared_norm == 0:
         return finished(problem, [np.zeros((size, rank)) for size in problem.sizes], order, scale, [], True)
@@ -134,6 +135,8 @@ def cp_als(
             run = _from_gaussian(problem, rank, seed, n_starts, n_iter_max, tol, target)
         else:
             given = [np.array(start[mode], np.float64) for mode in order]
+            if [factor.shape for factor in given] != [(size, rank) for size in problem.sizes]:
+                raise RankError(f"start must have one matrix (size, {rank}) per mode of {tensor.shape}")
             given[0] /= scale
             run = _Run(*sweeps(problem, given, n_iter_max, tol, max(target, FLOOR)))
         found = finished(problem, run.factors, order, scale, run.history, run.converged)

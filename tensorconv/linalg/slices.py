@@ -49,6 +49,7 @@ def slice_svd(tensor: Array, rank: int) -> tuple[Array, list[Array]]:
     >>> bool(np.allclose(np.einsum("r,ir,jr,kr->ijk", weights, a, b, c), tensor))
     True
     """
+    tensor = np.asarray(tensor)
     slices, order = _slices(tensor)
     most = len(slices) * min(slices.shape[1:])
     if not 1 <= rank <= most:

@@ -116,7 +116,7 @@ def _sides(matrices: Array, rank: int | None) -> tuple[Array, Array, Array, Arra
     with np.errstate(over="ignore", invalid="ignore"):
         grams = wide @ np.swapaxes(wide, -1, -2)
     peak = np.einsum("...ii->...i", grams).max(initial=0.0)
-    if not SQUARES[0] < peak < SQUARES[1] and (scale := unit_scale(a)) != 1:
+    if not SQUARES[0] < peak < SQUARES[1] and np.isfinite(a).all() and (scale := unit_scale(a)) != 1:
         wide, small, s, large, swapped = _sides(a / scale, rank)
         return wide * scale, small, s * scale, large * scale, swapped
     small = leading_eigenvectors(grams, rank)

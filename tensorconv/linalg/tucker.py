@@ -16,7 +16,7 @@ from tensorconv.linalg.svd import leading_eigenvectors, peak_signs
 from tensorconv.linalg.threads import one_blas_thread
 
 Array = NDArray[Any]
-MODERATE = (1e-12, 1e12)  # magnitudes whose squares stay far inside float32
+MODERATE = (1e-6, 1e6)  # magnitudes whose fourth powers, and sums of them, stay inside float32
 PARTS = 2**18  # tensor entries that are summed at a time, or an eighth of the tensor
 DECOMPOSED = 32  # modes up to this size are decomposed exactly in every sweep; larger ones are iterated
 FIRST, FASTER, FARTHEST = 0.7, 1.3, 3.0  # how far sweeps are extrapolated: at first, in growth, at most
@@ -81,10 +81,10 @@ def hooi(tensor: Array, ranks: Sequence[int], *, n_iter: int = 30, tol: float = 
     """Refine the sequentially truncated HOSVD by higher-order orthogonal iteration.
 
     Each sweep renews the factor of every truncated mode, the others being fixed: the leading left singular vectors of
-    the unfolding that is left when all others are projected (De Lathauwer, De Moor, Vandewalle, 2000). For modes of
-    more than 32 entries three steps of subspace iteration from the factor before take the place of that decomposition;
-    they do not raise the error either, and cost a fraction. Between sweeps factors are extrapolated along their last
-    change; a sweep that ends worse for it is taken back.
+    the unfolding that is left when all others are projected (De Lathauwer, De Moor, Vandewalle, 2000). For the two
+    largest modes, above 32 entries, three steps of subspace iteration from the factor before take the place of that
+    decomposition; they do not raise the error either, and cost a fraction. Between sweeps factors are extrapolated
+    along their last change; a sweep that ends worse for it is taken back.
 
     Parameters
     ----------

@@ -290,3 +290,16 @@ def test_corrections_that_are_no_share_are_refused(wrong: Any) -> None:
     text = f"correction must be from 0 to below 1, as a share (0.001 lets the error grow by 0.1 %), got {wrong!r}"
     with pytest.raises(RankError, match=f"^{re.escape(text)}$"):
         tc.cp(KERNEL, 3, correction=wrong)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_search_takes_the_slices_where_they_are_enough(dtype: str) -> None:
+    kernel = np.zeros((12, 12, 3, 3), dtype)
+    kernel[:, :, 1, 1] = np.random.default_rng(0).standard_normal((12, 12))  # one slice: its SVD is the best there is
+    values = np.linalg.svd(kernel[:, :, 1, 1].astype("float64"), compute_uv=False)
+    for error in (1e-5, 1e-2, 0.3):
+        tails = np.sqrt(np.append(np.cumsum(values[::-1] ** 2)[::-1], 0.0)) / np.linalg.norm(values)
+        assert tc.cp(kernel, error=error).rank == int(np.argmax(tails <= error))
+    single = np.zeros((4, 4, 3, 3), dtype)
+    single[0, 0, 0, 0] = 1
+    assert tc.cp(single, error=0).rank == 1

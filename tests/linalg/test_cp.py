@@ -517,3 +517,14 @@ def test_the_history_is_kept_out_of_the_printed_form() -> None:
     text = repr(cp_als(low_rank((6, 5, 4), 3, noise=0.3), 3))
     assert "relative_error" in text
     assert "history" not in text
+
+
+def test_a_start_of_another_rank_is_refused() -> None:
+    with pytest.raises(RankError, match=r"^start must have one matrix \(size, 3\) per mode of \(6, 5, 4\)$"):
+        cp_als(low_rank((6, 5, 4), 3), 3, start=random_factors((6, 5, 4), 2, 0))
+
+
+def test_integers_and_lists_are_computed_in_float64() -> None:
+    integers = np.random.default_rng(0).integers(2**30, 2**31 - 1, (4, 3, 3)).astype("int32")
+    expected = cp_als(integers.astype("float64"), 2)
+    assert bits(cp_als(integers, 2)) == bits(cp_als(integers.tolist(), 2)) == bits(expected)
