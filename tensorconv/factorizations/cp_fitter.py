@@ -13,7 +13,7 @@ import numpy as np
 
 from tensorconv import ranks, searches
 from tensorconv.errors import RankError
-from tensorconv.factorizations.fitter import Fitter, Spectra
+from tensorconv.factorizations.fitter import Fitter, Spectra, relative_tails
 from tensorconv.factorizations.scheme import Array, Factors, Rank
 from tensorconv.linalg import as_generator, cp_als, cp_epc, singular_values, slice_svd, slice_values
 
@@ -84,9 +84,14 @@ class CPFitter(Fitter["CP"]):
         return _shared(found.weights, found.factors)
 
     @cached_property
+    def slice_spectra(self) -> Array:
+        """Singular values (G, n) of all slices of every group."""
+        return np.stack([slice_values(tensor) for tensor in self.tensors])
+
+    @cached_property
     def slice_errors(self) -> list[Array]:
         """Per group, the relative error of the slices' largest singular triplets at every rank."""
-        return [_tails(slice_values(tensor)[None]) for tensor in self.tensors]
+        return [relative_tails(values[None]) for values in self.slice_spectra]
 
     def _is_sliced(self, rank: int) -> bool:
         """Tell whether the slices' own singular triplets are taken: for one slice, and for ranks too high to sweep."""
@@ -121,8 +126,8 @@ class CPFitter(Fitter["CP"]):
         del cost
         low, self.target, self.searching = 1, error, True
         for mode in range(len(self.scheme.modes)):
-            low = max(low, int(np.argmax(_tails(self._values(mode)) <= error * (1 + 1e-6) + 1e-7)))
-        predicted = _tails(np.stack([slice_values(tensor) for tensor in self.tensors]))
+            low = max(low, int(np.argmax(relative_tails(self._values(mode)) <= error * (1 + 1e-6) + 1e-7)))
+        predicted = relative_tails(self.slice_spectra)
 
         most = searches.largest_affordable(lambda rank: not self._is_sliced(rank), maximum[0])  # that is fitted
         if (predicted <= error).any():
@@ -132,13 +137,6 @@ class CPFitter(Fitter["CP"]):
             with suppress(RankError):  # none that is fitted meets the error
                 return (searches.bisect_meeting(lambda r: attempt((r,)), error, low, most, bounded=bounded),)
         return (searches.first_meeting(lambda r: attempt((r,)), error, predicted, maximum[0]),)
-
-
-def _tails(values: Array) -> Array:
-    """Return the relative error of every truncation of singular values (slices, n)."""
-    tail = ranks.tail_energy(values)
-    errors: Array = np.sqrt(tail / (tail[0] or 1.0))
-    return errors
 
 
 def _shared(weights: Array, factors: list[Array]) -> list[Array]:

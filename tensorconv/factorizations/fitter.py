@@ -147,8 +147,7 @@ class Fitter(ABC, Generic[S]):
             If no rank meets the error.
         """
         del cost
-        tail = ranks.tail_energy(self.spectra()[0])
-        predicted = np.sqrt(tail / (tail[0] or 1.0))
+        predicted = relative_tails(self.spectra()[0])
         noise = max(8 * unit_roundoff(self._kernel.dtype), 1e-6)  # of storing, and of squared singular values
         return (searches.first_meeting(lambda r: attempt((r,)), error, predicted, maximum[0], noise=noise),)
 
@@ -171,6 +170,24 @@ class Fitter(ABC, Generic[S]):
         """
         rank = searches.largest_affordable(lambda r: cost((r,)) <= limit, maximum[0])
         return (rank,) if rank else None
+
+
+def relative_tails(spectrum: Array) -> Array:
+    """Return the relative error of every truncation of singular values.
+
+    Parameters
+    ----------
+    spectrum : ndarray, shape (slices, n)
+        Falling singular values.
+
+    Returns
+    -------
+    ndarray, shape (n + 1,)
+        Entry r is the error at rank r; zeros for a zero spectrum.
+    """
+    tail = ranks.tail_energy(spectrum)
+    errors: Array = np.sqrt(tail / (tail[0] or 1.0))
+    return errors
 
 
 class Spectra(Sequence[Array]):
