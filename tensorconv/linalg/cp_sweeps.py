@@ -17,6 +17,7 @@ from tensorconv.linalg.cp_problem import Problem, khatri_rao
 Array = NDArray[Any]
 WINDOW = 10  # sweeps over which the improvement is judged
 STEP, FASTER, SLOWER, STEPS = 1.0, 1.1, 0.7, (1.0, 10.0)  # the extrapolation: its start, its changes, its range
+JUDGED = 2  # every how many sweeps the extrapolation is judged before its sweep: after it, all are
 RISE = 3.0  # by how many times the last gain it may raise the squared error, which the next sweep lowers again
 INVERTED = 1e-10  # with at least this ridge an explicit inverse is safe, and faster than two triangular solves
 TINY = float(np.finfo(float).tiny)
@@ -50,8 +51,8 @@ def sweeps(
     """Improve factors by alternating least squares with momentum.
 
     Between sweeps all factors are extrapolated along their last change. The first product is linear in the factor,
-    so judging the extrapolation costs no product, and it is kept only where the error does not grow much; should the
-    sweep from there end worse than the one before, it is taken back, so that the error never grows.
+    so judging the extrapolation costs no product: every other one is judged, and kept only where the error does not
+    grow much. Should the sweep from there end worse than the one before, it is taken back: the error never grows.
 
     Parameters
     ----------
@@ -85,7 +86,7 @@ def sweeps(
         a, _, *rest = problem.parts(swept)
         taps = khatri_rao(rest, swept.shape[1])
         squared = problem.squared_norm - 2 * float(np.vdot(inner, taps)) + float(_product(grams).sum())
-        if before is not None and point is not before and squared > least:
+        if before is not None and point is not before and not squared <= least:
             history.append(history[-1])  # extrapolated too far: on from the sweep before, which cannot end worse
             point, step = before, max(SLOWER * step, STEPS[0])
             continue
@@ -97,7 +98,7 @@ def sweeps(
             point = now = Point(stacked, grams, taps, problem.onto_b(a))
             if before is not None:
                 trial = _extrapolated(problem, before, now, step)
-                if _squared_error(problem, trial) <= squared + RISE * gain:
+                if len(history) % JUDGED or _squared_error(problem, trial) <= squared + RISE * gain:
                     point, step = trial, min(FASTER * step, STEPS[1])
                 else:
                     step = max(SLOWER * step, STEPS[0])

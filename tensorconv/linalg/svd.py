@@ -18,6 +18,8 @@ SQUARES = (1e-200, 1e200)  # where sums of squares are safe
 FEW, OVERSAMPLED = 32, 8  # ranks below a 32nd of the matrix are few; columns that the random block has more than those
 SETTLED = 1e-10  # share of the energy left out that one more block may still add
 STACKED = 512  # up to this size all eigenvectors at once are faster than a few
+PART = 2**20  # matrix entries of a stack at a time, so that float32 stacks need no whole float64 copy
+EVEN = 1e-5  # eigenvalues above this share of the largest are squares of singular values to 1e-11
 
 
 def truncated_svd(matrices: Array, rank: int | None = None, *, refine: bool = True) -> tuple[Array, Array, Array]:
@@ -58,15 +60,7 @@ def truncated_svd(matrices: Array, rank: int | None = None, *, refine: bool = Tr
     >>> s
     array([3., 2.])
     """
-    wide, small, s, large, swapped = _sides(matrices, rank)
-    large *= np.divide(1, s, out=np.zeros_like(s), where=s > 0)[..., None]
-    unsafe = s[..., -1] <= SAFE_SHARE * s[..., 0]
-    if refine and np.any(unsafe):
-        u, values, vh = np.linalg.svd(wide[unsafe], full_matrices=False)
-        n = s.shape[-1]
-        sign = peak_signs(u[..., :n])
-        small[unsafe], s[unsafe] = u[..., :n] * sign, values[..., :n]
-        large[unsafe] = vh[..., :n, :] * np.swapaxes(sign, -1, -2)
+    small, s, large, swapped = _in_parts(matrices, rank, 0.0, refine)
     return (np.swapaxes(large, -1, -2), s, np.swapaxes(small, -1, -2)) if swapped else (small, s, large)
 
 
@@ -89,40 +83,65 @@ def balanced_svd(matrices: Array, rank: int, *, refine: bool = True) -> tuple[Ar
     right : ndarray, shape (..., rank, n)
         Right factors, of the same norm per component.
     """
-    if refine:
-        u, s, vh = truncated_svd(matrices, rank)
-        root = np.sqrt(s)
-        return u * root[..., None, :], vh * root[..., None]
-    _, small, s, large, swapped = _sides(matrices, rank)
-    root = np.sqrt(s)
-    small *= root[..., None, :]
-    large *= np.divide(1, root, out=np.zeros_like(s), where=s > 0)[..., None]
+    small, s, large, swapped = _in_parts(matrices, rank, 0.5, refine)
+    small *= np.sqrt(s)[..., None, :]
     return (np.swapaxes(large, -1, -2), np.swapaxes(small, -1, -2)) if swapped else (small, large)
 
 
-def _sides(matrices: Array, rank: int | None) -> tuple[Array, Array, Array, Array, bool]:
-    """Return what the Gram matrix of the smaller side tells.
+def _in_parts(matrices: Array, rank: int | None, power: float, refine: bool) -> tuple[Array, Array, Array, bool]:
+    """Return singular vectors of the smaller side as columns, singular values, rows, and whether sides were swapped.
 
-    Returns the matrices with this side as rows, its singular vectors as columns, the singular values, the projection
-    onto the vectors (rows: singular value times other singular vector), and whether rows and columns were swapped.
+    The rows are the singular vectors of the larger side, times their singular values to a power.
     """
-    a = np.asarray(matrices, np.float64)
-    m, n = a.shape[-2:]
+    given = np.asarray(matrices)
+    m, n = given.shape[-2:]
     if rank is None:
         rank = min(m, n)
     if not 1 <= rank <= min(m, n):
         raise RankError(f"rank must be between 1 and {min(m, n)} = min{(m, n)}, got {rank}")
-    wide = a if m <= n else np.swapaxes(a, -1, -2)
+    wide = given if m <= n else np.swapaxes(given, -1, -2)
+    stack = wide.reshape(-1, *wide.shape[-2:]) if wide.ndim != 3 else wide
+    small, s = np.empty((len(stack), min(m, n), rank)), np.empty((len(stack), rank))
+    large = np.empty((len(stack), rank, max(m, n)))
+    step = max(1, PART // (m * n))
+    for low in range(0, len(stack), step):
+        part = slice(low, low + step)
+        _decompose(stack[part].astype(np.float64, copy=False), power, refine, small[part], s[part], large[part])
+    outer = wide.shape[:-2]
+    return small.reshape(*outer, -1, rank), s.reshape(*outer, rank), large.reshape(*outer, rank, -1), m > n
+
+
+def _decompose(wide: Array, power: float, refine: bool, small: Array, s: Array, large: Array) -> None:
+    """Write what :func:`_in_parts` returns of a stack of float64 matrices."""
+    rank = s.shape[-1]
     with np.errstate(over="ignore", invalid="ignore"):
         grams = wide @ np.swapaxes(wide, -1, -2)
     peak = np.einsum("...ii->...i", grams).max(initial=0.0)
-    if not SQUARES[0] < peak < SQUARES[1] and np.isfinite(a).all() and (scale := unit_scale(a)) != 1:
-        wide, small, s, large, swapped = _sides(a / scale, rank)
-        return wide * scale, small, s * scale, large * scale, swapped
-    small = leading_eigenvectors(grams, rank)
-    small *= peak_signs(small)
-    large = np.swapaxes(small, -1, -2) @ wide
-    return wide, small, np.sqrt(np.einsum("...rn,...rn->...r", large, large)), large, m > n
+    if not SQUARES[0] < peak < SQUARES[1] and np.isfinite(wide).all() and (scale := unit_scale(wide)) != 1:
+        _decompose(wide / scale, power, refine, small, s, large)
+        s *= scale
+        large *= scale**power
+        return
+    values = None
+    if len(grams[0]) <= STACKED:
+        values, vectors = _eigenpairs(grams, rank)
+    else:
+        vectors = leading_eigenvectors(grams, rank)
+    np.multiply(vectors, peak_signs(vectors), out=small)
+    rows = np.swapaxes(small, -1, -2)
+    if values is not None and np.all(values[..., -1] > EVEN * values[..., 0]):
+        np.sqrt(values, out=s)
+        np.matmul(rows * (s ** (power - 1))[..., None], wide, out=large)
+        return
+    np.matmul(rows, wide, out=large)
+    s[:] = np.sqrt(np.einsum("...rn,...rn->...r", large, large))
+    unsafe = s[..., -1] <= SAFE_SHARE * s[..., 0] if refine else np.zeros(len(s), bool)
+    large *= np.power(s, power - 1, out=np.zeros_like(s), where=s > 0)[..., None]
+    if np.any(unsafe):
+        u, values, vh = np.linalg.svd(wide[unsafe], full_matrices=False)
+        sign = peak_signs(u[..., :rank])
+        small[unsafe], s[unsafe] = u[..., :rank] * sign, values[..., :rank]
+        large[unsafe] = vh[..., :rank, :] * (np.swapaxes(sign, -1, -2) * s[unsafe][..., None] ** power)
 
 
 def peak_signs(vectors: Array) -> Array:
@@ -140,6 +159,11 @@ def peak_signs(vectors: Array) -> Array:
     """
     highest, lowest = vectors.max(axis=-2, keepdims=True), vectors.min(axis=-2, keepdims=True)
     return np.where(-lowest > highest, -1.0, 1.0)
+
+
+def _eigenpairs(grams: Array, rank: int) -> tuple[Array, Array]:
+    values, vectors = np.linalg.eigh(grams)
+    return values[..., : -rank - 1 : -1], vectors[..., : -rank - 1 : -1]
 
 
 def leading_eigenvectors(grams: Array, rank: int) -> Array:
@@ -162,7 +186,7 @@ def leading_eigenvectors(grams: Array, rank: int) -> Array:
     """
     n = grams.shape[-1]
     if n <= STACKED:
-        return np.ascontiguousarray(np.linalg.eigh(grams)[1][..., : -rank - 1 : -1])
+        return np.ascontiguousarray(_eigenpairs(grams, rank)[1])
     for index in np.ndindex(grams.shape[:-2]):
         found = _krylov_eigenvectors(grams[index], rank) if FEW * rank <= n else None
         if found is None:

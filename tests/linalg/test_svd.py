@@ -48,6 +48,21 @@ def norm(array: Array) -> Any:
     return np.linalg.norm(array, axis=(-2, -1))
 
 
+def test_a_stack_in_parts_is_the_stack_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # parts of 1 to 3 matrices; some are well conditioned, one is zero, one of rank one, and the last one is tiny
+    stack = matrices((7, 4, 6))
+    stack[2], stack[4], stack[6] = 0, np.outer(stack[4, :, 0], stack[4, 0]), 1e-100 * stack[6]
+    whole = truncated_svd(stack, 3, refine=False)
+    for entries in (1, 48, 80):
+        monkeypatch.setattr("tensorconv.linalg.svd.PART", entries)
+        for given in (stack, np.swapaxes(stack, 1, 2)):
+            u, s, vh = truncated_svd(given, 3, refine=False)
+            assert s == pytest.approx(whole[1], rel=1e-12, abs=1e-7 * s[4, 0])  # s[4, 1:] are rounding of a square
+            expected = product(*whole) if given is stack else np.swapaxes(product(*whole), 1, 2)
+            scales = np.maximum(norm(expected)[:, None, None], 1e-300)
+            assert np.abs((product(u, s, vh) - expected) / scales).max() <= 1e-13
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_all_triplets_are_lapacks(shape: tuple[int, ...]) -> None:
     a = matrices(shape)
