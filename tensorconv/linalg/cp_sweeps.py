@@ -16,7 +16,7 @@ from tensorconv.linalg.cp_problem import Problem, khatri_rao
 
 Array = NDArray[Any]
 WINDOW = 10  # sweeps over which the improvement is judged
-STEP, FASTER, SLOWER, STEPS = 1.0, 1.1, 0.7, (1.0, 10.0)  # the extrapolation: its start, its changes, its range
+STEP, FASTER, SLOWER, STEPS = 1.0, 1.05, 0.7, (1.0, 10.0)  # the extrapolation: its start, its changes, its range
 JUDGED = 2  # every how many sweeps the extrapolation is judged before its sweep: after it, all are
 RISE = 3.0  # by how many times the last gain it may raise the squared error, which the next sweep lowers again
 INVERTED = 1e-10  # with at least this ridge an explicit inverse is safe, and faster than two triangular solves
