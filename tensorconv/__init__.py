@@ -9,8 +9,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tensorconv import certificates, cost, errors, export, linalg, ranks
+    from tensorconv.activations import Activation
+    from tensorconv.allocation import allocate, allocate_greedy
     from tensorconv.convolution.compose import compose
     from tensorconv.convolution.run import convolve, prepare
+    from tensorconv.curves import error_curve
     from tensorconv.export.files import load, save
     from tensorconv.factorizations.best import factorize
     from tensorconv.factorizations.cp import cp
@@ -25,19 +28,27 @@ if TYPE_CHECKING:
     from tensorconv.geometry import ConvGeometry
     from tensorconv.layers import ConvLayer, ConvSequence
     from tensorconv.models import read_layers
+    from tensorconv.reconstruction import Reconstruction, reconstruct
+    from tensorconv.statistics import PatchStatistics
     from tensorconv.verdict import Report
     from tensorconv.verification import verify
 
 _HOMES = {
+    "Activation": "activations",
     "ConvGeometry": "geometry",
     "ConvLayer": "layers",
     "ConvSequence": "layers",
     "Factorization": "factorizations",
+    "PatchStatistics": "statistics",
+    "Reconstruction": "reconstruction",
     "Report": "verdict",
+    "allocate": "allocation",
+    "allocate_greedy": "allocation",
     "compose": "convolution",
     "convolve": "convolution",
     "cp": "factorizations",
     "depthwise_separable": "factorizations",
+    "error_curve": "curves",
     "factorize": "factorizations",
     "from_tensorly": "factorizations",
     "initialize": "factorizations",
@@ -45,6 +56,7 @@ _HOMES = {
     "methods": "factorizations",
     "prepare": "convolution",
     "read_layers": "models",
+    "reconstruct": "reconstruction",
     "save": "export.files",
     "svd": "factorizations",
     "tensor_train": "factorizations",
@@ -54,17 +66,23 @@ _HOMES = {
 _MODULES = ("certificates", "cost", "errors", "export", "linalg", "ranks")
 
 __all__ = [
+    "Activation",
     "ConvGeometry",
     "ConvLayer",
     "ConvSequence",
     "Factorization",
+    "PatchStatistics",
+    "Reconstruction",
     "Report",
+    "allocate",
+    "allocate_greedy",
     "certificates",
     "compose",
     "convolve",
     "cost",
     "cp",
     "depthwise_separable",
+    "error_curve",
     "errors",
     "export",
     "factorize",
@@ -76,6 +94,7 @@ __all__ = [
     "prepare",
     "ranks",
     "read_layers",
+    "reconstruct",
     "save",
     "svd",
     "tensor_train",

@@ -89,3 +89,23 @@ def chain_cost(
     if of == "bytes" and input_size is not None:
         total += itemsize * n_parameters
     return total
+
+
+def layer_fan_in(step: tuple[Shape, ConvGeometry]) -> Fraction:
+    """Return how many entries of its input an output entry of a layer sums over.
+
+    A convolution sums over all ``I K`` entries of a row of its kernel. A transposed one brings K taps to every s
+    positions of its output: ``K / s`` per axis, on average over the positions.
+
+    Parameters
+    ----------
+    step : (tuple of int, ConvGeometry)
+        Kernel shape (O, I, K1..KN) and geometry of the layer.
+
+    Returns
+    -------
+    Fraction
+        The mean number over the positions away from borders.
+    """
+    shape, geometry = step
+    return Fraction(math.prod(shape[1:]), math.prod(geometry.stride) if geometry.transposed else 1)

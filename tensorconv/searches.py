@@ -113,6 +113,45 @@ def bisect_meeting(
     return _narrowed(attempt, error, failed, rank, 0 if precise else 32)
 
 
+def nearest_meeting(attempt: Callable[[int], float], error: float, guess: int, maximum: int) -> int:
+    """Return the smallest rank that meets an error that falls with rank, from a guess on either side.
+
+    Parameters
+    ----------
+    attempt : callable
+        The true error at a rank.
+    error : float
+        The error asked for.
+    guess : int
+        A rank not far from it, from 1 to the maximum.
+    maximum : int
+        The largest rank to try.
+
+    Returns
+    -------
+    int
+        The rank.
+
+    Raises
+    ------
+    RankError
+        If the largest rank does not meet the error.
+    """
+    step = max(1, guess // 8)
+    if attempt(guess) <= error:
+        met = guess
+        while met - step > 0 and attempt(met - step) <= error:
+            met, step = met - step, 2 * step
+        return _narrowed(attempt, error, max(met - step, 0), met, 0)
+    failed = guess
+    while failed < maximum:
+        met = min(failed + step, maximum)
+        if attempt(met) <= error:
+            return _narrowed(attempt, error, failed, met, 0)
+        failed, step = met, 2 * step
+    raise RankError(unmet(error, attempt(maximum), maximum))
+
+
 def largest_affordable(affordable: Callable[[int], bool], maximum: int) -> int:
     """Return the largest rank whose cost is affordable, by bisection of a cost that grows with rank.
 

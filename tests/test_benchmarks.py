@@ -10,6 +10,7 @@ import pytest
 PROGRAMS = {
     "blas_threads": ["--channels", "8", "--rank", "4", "--sweeps", "3"],
     "decompositions": ["{folder}", "--channels", "24", "--repeats", "1", "--write", "{folder}/page.md"],
+    "patch_statistics": ["--megabytes", "1", "--repeats", "1", "--gigabytes", "0.01", "--write", "{folder}/page.md"],
     "rounding": ["{folder}/kernel.npz", "--write", "{folder}/page.md"],
 }
 FOLDER = Path(__file__).parent / "benchmarks"

@@ -9,7 +9,7 @@ from tensorconv.factorizations.initialize import initialize
 from tensorconv.factorizations.interchange import from_tensorly
 from tensorconv.factorizations.registry import methods, register, registered
 from tensorconv.factorizations.scheme import Scheme
-from tensorconv.factorizations.solve import Request, solve
+from tensorconv.factorizations.solve import Request, refitted, solve
 from tensorconv.factorizations.svd import svd
 from tensorconv.factorizations.tensor_train import tensor_train
 from tensorconv.factorizations.tucker import tucker
@@ -26,6 +26,7 @@ __all__ = [
     "from_tensorly",
     "initialize",
     "methods",
+    "refitted",
     "register",
     "registered",
     "solve",

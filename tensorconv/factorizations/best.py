@@ -35,6 +35,8 @@ class Trial:
         Share of the dense layer's cost.
     note : str
         Why it was not taken further, or "chosen".
+    response_error : float or None
+        Relative error of the responses, where statistics were given.
     """
 
     method: str
@@ -43,6 +45,7 @@ class Trial:
     relative_error: float | None
     cost: float | None
     note: str = ""
+    response_error: float | None = None
 
 
 class Trials(tuple[Trial, ...]):
@@ -51,11 +54,14 @@ class Trials(tuple[Trial, ...]):
     __slots__ = ()
 
     def __str__(self) -> str:
-        rows = [("method", "options", "rank", "error", "cost", "note")]
+        has_responses = any(t.response_error is not None for t in self)
+        rows = [("method", "options", "rank", "error", *["response error"] * has_responses, "cost", "note")]
         for t in self:
-            error = "" if t.relative_error is None else f"{t.relative_error:.3g}"
+            errors = [
+                "" if e is None else f"{e:.3g}" for e in (t.relative_error, t.response_error)[: 1 + has_responses]
+            ]
             cost = "" if t.cost is None else f"{t.cost:.1%}"
-            rows.append((t.method, t.options, "" if t.rank is None else str(t.rank), error, cost, t.note))
+            rows.append((t.method, t.options, "" if t.rank is None else str(t.rank), *errors, cost, t.note))
         return aligned_table(rows)
 
 
@@ -115,6 +121,7 @@ def factorize(
     of: str = "macs",
     input_size: Sequence[int] | None = None,
     rng: Any = 0,
+    statistics: Any = None,
     **options: Any,
 ) -> Factorization:
     """Factorize a layer by a named method, or by the best of all.
@@ -138,6 +145,8 @@ def factorize(
         Spatial size that the cost is for; the limit of large inputs if not given.
     rng : int or numpy.random.Generator
         Seed for methods with random starts.
+    statistics : PatchStatistics, optional
+        Of data whose responses are to be kept, not the kernel: ``error`` is theirs then, and the bias is corrected.
     **options
         Options of the named method, such as ``split`` or ``spatial``.
 
@@ -166,13 +175,22 @@ def factorize(
             raise RankError(f'method must be "best" or one of {", ".join(known)}, got {method!r}')
         if registered()[method].seeded:
             options["rng"] = rng
+        if statistics is not None:
+            _check_takes_statistics(method)
+            options["statistics"] = statistics
         return known[method](  # type: ignore[no-any-return]
             target, rank, error=error, budget=budget, of=of, input_size=input_size, **options
         )
     if rank is not None or options:
         given = "rank" if rank is not None else ", ".join(options)
         raise RankError(f'"best" compares methods, which differ in {given}; name a method, or give error= or budget=')
-    return _best(target, Request(None, error, budget, of, input_size), rng)
+    return _best(target, Request(None, error, budget, of, input_size, statistics=statistics), rng)
+
+
+def _check_takes_statistics(method: str) -> None:
+    able = [name for name, known in registered().items() if known.takes_statistics]
+    if method not in able:
+        raise RankError(f"method {method!r} takes no statistics; take one of {', '.join(able)}")
 
 
 def _best(layer: ConvLayer, request: Request, rng: Any) -> Factorization:
@@ -195,10 +213,11 @@ def _best(layer: ConvLayer, request: Request, rng: Any) -> Factorization:
                 )
                 continue
             cost = request.cost(layer, found.sequence.chain)
-            trials.append(Trial(name, shown, found.rank, found.relative_error, float(cost / dense)))
-            key: tuple[Any, ...] = (cost, found.relative_error)
+            share, responses = float(cost / dense), found.response_error
+            trials.append(Trial(name, shown, found.rank, found.relative_error, share, response_error=responses))
+            key: tuple[Any, ...] = (cost, found.error)
             if request.budget is not None:
-                key = (found.relative_error, cost)
+                key = (found.error, cost)
             useful = cost < dense or request.budget is not None
             if useful and (best is None or key < best[0]):
                 best, chosen = (key, found), len(trials) - 1

@@ -13,11 +13,13 @@ from tensorconv.errors import RankError
 from tensorconv.factorizations.cp_fitter import CPFitter
 from tensorconv.factorizations.factorization import Factorization
 from tensorconv.factorizations.registry import register
+from tensorconv.factorizations.response_fitter import SPATIAL, ResponseFitter, Terms
 from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, product, wide
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.geometry import ConvGeometry
 from tensorconv.integers import flag
 from tensorconv.layers import ConvLayer, as_layer
+from tensorconv.moments import Moments
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,46 @@ class CP(Scheme):
         """Alternating least squares per group."""
         return CPFitter(self)
 
+    def response_fitter(self, moments: Moments) -> CPResponseFitter:
+        """Alternating least squares in the metric of the patches."""
+        return CPResponseFitter(self, moments)
+
+
+class CPResponseFitter(ResponseFitter[CP]):
+    """Keeps the factors that alternating least squares end with.
+
+    Parameters
+    ----------
+    scheme : CP
+        What is to be fitted.
+    moments : Moments
+        Of the data.
+    """
+
+    def terms(self, factors: Factors) -> Terms:
+        """Every factor has the rank, and an axis or all."""
+        taps = {f"axis{a}": "r" + SPATIAL[a] for a in self.scheme.axes}
+        letters = {"in": "ri", "out": "or", "spatial": "r" + SPATIAL[: len(self.shape) - 3]} | taps
+        return [(letters[name], factor) for name, factor in factors.items()]
+
+    def factors(self, rank: Rank) -> Factors:
+        """Give all factors of a term one norm."""
+        names = list(self.scheme.factor_shapes(rank))
+        groups = []
+        for group in range(self.shape[0]):
+            found = dict(zip(names, self.improved(group, rank)[0], strict=True))
+            norms = {}
+            for name, (letters, factor) in found.items():
+                axes = tuple(a for a, c in enumerate(letters) if c != "r")
+                norms[name] = np.sqrt(np.sum(factor**2, axis=axes, keepdims=True))
+            even = np.prod([norm.ravel() for norm in norms.values()], axis=0) ** (1 / len(names))
+            parts = []
+            for name, (_, factor) in found.items():
+                safe = np.where(norms[name] > 0, norms[name], 1)
+                parts.append(factor / safe * even.reshape(norms[name].shape))
+            groups.append(parts)
+        return {name: np.stack([parts[j] for parts in groups]) for j, name in enumerate(names)}
+
 
 def _variants(layer: ConvLayer) -> list[dict[str, Any]]:
     wide = sum(k > 1 for k in layer.kernel_size)
@@ -157,6 +199,7 @@ def cp(
     merge_spatial: bool = False,
     rng: Any = 0,
     correction: float = 0.0,
+    statistics: Any = None,
 ) -> Factorization:
     """Factorize a layer by a CP decomposition of every group's kernel.
 
@@ -188,7 +231,9 @@ def cp(
     correction : float
         Share by which the error may grow, under ``error`` no further than asked for, to make the terms as small as can
         be (error-preserving correction, see :func:`tensorconv.linalg.cp_epc`), so that narrow types lose less; 0 for
-        none, 0.001 where factors are to be rounded.
+        none, 0.001 where factors are to be rounded; statistics leave it without effect.
+    statistics : PatchStatistics, optional
+        Of data whose responses are to be kept, not the kernel: ``error`` is theirs then, and the bias is corrected.
 
     Returns
     -------
@@ -210,4 +255,4 @@ def cp(
     [(5, 6, 1, 1), (5, 1, 3, 1), (5, 1, 1, 3), (8, 5, 1, 1)]
     """
     scheme = CP(as_layer(layer), merge_spatial, rng, correction)
-    return solve(scheme, Request(rank, error, budget, of, input_size))
+    return solve(scheme, Request(rank, error, budget, of, input_size, statistics=statistics))

@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
+
 from tensorconv.errors import RankError
 from tensorconv.factorizations.factorization import Factorization
 from tensorconv.factorizations.fitter import Fitter
 from tensorconv.factorizations.registry import register
+from tensorconv.factorizations.response_fitter import SPATIAL, ResponseFitter, Terms
 from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, n_taps, wide
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, as_layer
-from tensorconv.linalg import balanced_svd, singular_values
+from tensorconv.linalg import balanced_svd, compensated_slices, singular_values
+from tensorconv.moments import Moments
 
 ORDERS = ("depthwise-first", "pointwise-first")
 
@@ -100,6 +104,10 @@ class DepthwiseSeparable(Scheme):
         """One SVD per channel."""
         return DepthwiseFitter(self)
 
+    def response_fitter(self, moments: Moments) -> DepthwiseResponseFitter:
+        """Sweeps over the channels, or alternating least squares."""
+        return DepthwiseResponseFitter(self, moments)
+
 
 class DepthwiseFitter(Fitter[DepthwiseSeparable]):
     """Works on the slices (G, C, m, K): one matrix per in-channel, or per out-channel.
@@ -137,6 +145,44 @@ class DepthwiseFitter(Fitter[DepthwiseSeparable]):
         return {"depthwise": right.reshape(*right.shape[:3], *self.shape[3:]), "pointwise": pointwise}
 
 
+class DepthwiseResponseFitter(ResponseFitter[DepthwiseSeparable]):
+    """Compensates in every in-channel what the others lose; pointwise-first goes by alternating least squares.
+
+    Parameters
+    ----------
+    scheme : DepthwiseSeparable
+        What is to be fitted.
+    moments : Moments
+        Of the data.
+    """
+
+    @property
+    def keeps_channels(self) -> bool:
+        """Both factors have the channels of one side."""
+        return True
+
+    def terms(self, factors: Factors) -> Terms:
+        """The channels of one side are in both factors."""
+        channels = ("i", "oir") if self.scheme.depthwise_first else ("o", "ori")
+        return [
+            (channels[0] + "r" + SPATIAL[: len(self.shape) - 3], factors["depthwise"]),
+            (channels[1], factors["pointwise"]),
+        ]
+
+    def fitted(self, group: int, rank: Rank) -> Array:
+        """Sweep over the channels of depthwise-first."""
+        if not self.scheme.depthwise_first:
+            return super().fitted(group, rank)
+        target = self.targets[group].reshape(*self.shape[1:3], -1)
+        start = None
+        if self.start is not None:
+            depthwise = self.start["depthwise"][group].reshape(*self.start["depthwise"].shape[1:3], -1)
+            start = (self.start["pointwise"][group] / self.scale, depthwise)
+        found = compensated_slices(target, self.metrics[group], rank[0], start=start)
+        kernel: Array = np.einsum("oir,irk->oik", found.pointwise, found.depthwise, optimize=True)
+        return kernel.reshape(len(target), -1)
+
+
 def _variants(layer: ConvLayer) -> list[dict[str, Any]]:
     return [{"order": order} for order in ORDERS] if math.prod(layer.kernel_size) > 1 else []
 
@@ -151,6 +197,7 @@ def depthwise_separable(
     of: str = "macs",
     input_size: Sequence[int] | None = None,
     order: str = "depthwise-first",
+    statistics: Any = None,
 ) -> Factorization:
     """Factorize a layer into a sum of R depthwise separable convolutions.
 
@@ -177,6 +224,8 @@ def depthwise_separable(
         Spatial size that the cost is for; the limit of large inputs if not given.
     order : {"depthwise-first", "pointwise-first"}
         Which layer comes first; the depthwise one has the whole stride, padding and dilation.
+    statistics : PatchStatistics, optional
+        Of data whose responses are to be kept, not the kernel: ``error`` is theirs then, and the bias is corrected.
 
     Returns
     -------
@@ -197,4 +246,6 @@ def depthwise_separable(
     >>> [layer.kernel.shape for layer in tc.depthwise_separable(kernel, rank=2).sequence]
     [(8, 1, 3, 3), (8, 8, 1, 1)]
     """
-    return solve(DepthwiseSeparable(as_layer(layer), order), Request(rank, error, budget, of, input_size))
+    return solve(
+        DepthwiseSeparable(as_layer(layer), order), Request(rank, error, budget, of, input_size, statistics=statistics)
+    )

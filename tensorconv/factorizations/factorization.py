@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorconv.arrays import Array
+from tensorconv.arrays import Array, frozen_copy
 from tensorconv.errors import GeometryError, KernelError
 from tensorconv.factorizations.scheme import Rank, Scheme
 from tensorconv.integers import is_integer
@@ -40,7 +40,9 @@ class Factorization:
     scheme : Scheme
         What the factors mean.
     response_error : float or None
-        Relative error of the responses, where statistics of the data were given.
+        Relative error of the responses to the data, bias included, where statistics of them were given.
+    bias : ndarray, shape (O,), or None
+        The bias of the sequence; the layer's own, unless statistics corrected it.
     tried : tuple of Trial
         What :func:`tensorconv.factorize` compared.
     """
@@ -52,6 +54,7 @@ class Factorization:
     relative_error: float
     scheme: Scheme
     response_error: float | None = None
+    bias: Array | None = None
     tried: tuple[Any, ...] = field(default=())
 
     def __post_init__(self) -> None:
@@ -59,10 +62,14 @@ class Factorization:
         for factor in factors.values():
             factor.flags.writeable = False  # also of a copy and of an unpickled result
         object.__setattr__(self, "factors", MappingProxyType(factors))
+        if self.bias is None:
+            object.__setattr__(self, "bias", self.layer.bias)
+        else:
+            object.__setattr__(self, "bias", frozen_copy(self.bias))
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = (self.method, self.layer, self.rank, dict(self.factors), self.relative_error, self.scheme)
-        return (Factorization, (*fields, self.response_error, self.tried))
+        return (Factorization, (*fields, self.response_error, self.bias, self.tried))
 
     @cached_property
     def kernel(self) -> Array:
@@ -77,13 +84,13 @@ class Factorization:
 
     @cached_property
     def sequence(self) -> ConvSequence:
-        """The convolutions that the factors make, the layer's bias on the last."""
+        """The convolutions that the factors make, the bias on the last."""
         chain = self.scheme.chain(self.ranks)
         layers = []
         for i, ((shape, geometry), kernel) in enumerate(
             zip(chain, self.scheme.kernels(dict(self.factors)), strict=True)
         ):
-            bias = self.layer.bias if i == len(chain) - 1 else None
+            bias = self.bias if i == len(chain) - 1 else None
             name = f"{self.layer.name}.{i}" if self.layer.name else ""
             layers.append(ConvLayer(kernel.reshape(shape), geometry, bias, name))
         return ConvSequence(tuple(layers))
@@ -92,6 +99,11 @@ class Factorization:
     def ranks(self) -> Rank:
         """The rank as a tuple, also where it is one number."""
         return self.rank if isinstance(self.rank, tuple) else (self.rank,)
+
+    @property
+    def error(self) -> float:
+        """What a request for an error is about: that of the responses, where there is one, else of the kernel."""
+        return self.relative_error if self.response_error is None else self.response_error
 
     @property
     def n_parameters(self) -> int:
@@ -125,14 +137,19 @@ class Factorization:
         return self.scheme.to_tensorly(self.factors, group)
 
     def __str__(self) -> str:
-        head = f"{self.method}, rank {self.rank}, relative error {self.relative_error:.3g}"
+        head = f"{self.method}, rank {self.rank}, {self._errors}"
         share = (
             f"{self.n_parameters / self.layer.n_parameters:.1%} of the layer's {self.layer.n_parameters:,} parameters"
         )
         return f"{head}, {share}\n{self.sequence}"
 
     def __repr__(self) -> str:
-        return f"<Factorization by {self.method}, rank {self.rank}, relative error {self.relative_error:.3g}>"
+        return f"<Factorization by {self.method}, rank {self.rank}, {self._errors}>"
+
+    @property
+    def _errors(self) -> str:
+        responses = "" if self.response_error is None else f", response error {self.response_error:.3g}"
+        return f"relative error {self.relative_error:.3g}{responses}"
 
 
 def relative_error(scheme: Scheme, factors: Mapping[str, Array]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -37,6 +38,11 @@ class Method:
     scheme: Callable[..., Any]
     searches: bool = False
     seeded: bool = False
+
+    @property
+    def takes_statistics(self) -> bool:
+        """Whether it can fit responses to data."""
+        return "statistics" in inspect.signature(self.function).parameters
 
 
 _registry: dict[str, Method] = {}

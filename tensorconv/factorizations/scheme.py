@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorconv.errors import UnsupportedExportError
+from tensorconv.cost import layer_fan_in
+from tensorconv.errors import RankError, UnsupportedExportError
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer
+from tensorconv.moments import Moments
 
 if TYPE_CHECKING:
     from tensorconv.factorizations.fitter import Fitter
+    from tensorconv.factorizations.response_fitter import ResponseFitter
 
 Array = NDArray[Any]
 Rank = tuple[int, ...]
@@ -164,6 +167,27 @@ class Scheme(ABC):
             A fitter that has done no work yet.
         """
 
+    def response_fitter(self, moments: Moments) -> ResponseFitter[Any]:
+        """Return what finds factors for the responses to data.
+
+        Parameters
+        ----------
+        moments : Moments
+            Of the data.
+
+        Returns
+        -------
+        ResponseFitter
+            A fitter in the metric of the patches.
+
+        Raises
+        ------
+        RankError
+            If the method does not fit responses.
+        """
+        del moments
+        raise RankError(f"method {self.name!r} takes no statistics; take svd, depthwise_separable, tucker or cp")
+
     def to_tensorly(self, factors: Mapping[str, Array], group: int) -> Any:
         """Return one group's decomposition in TensorLy's container.
 
@@ -268,23 +292,3 @@ def n_taps(scheme: Scheme) -> int:
         The product of the kernel size.
     """
     return math.prod(scheme.layer.kernel_size)
-
-
-def layer_fan_in(step: tuple[Shape, ConvGeometry]) -> Fraction:
-    """Return how many entries of its input an output entry of a layer sums over.
-
-    A convolution sums over all ``I K`` entries of a row of its kernel. A transposed one brings K taps to every s
-    positions of its output: ``K / s`` per axis, on average over the positions.
-
-    Parameters
-    ----------
-    step : (tuple of int, ConvGeometry)
-        Kernel shape (O, I, K1..KN) and geometry of the layer.
-
-    Returns
-    -------
-    Fraction
-        The mean number over the positions away from borders.
-    """
-    shape, geometry = step
-    return Fraction(math.prod(shape[1:]), math.prod(geometry.stride) if geometry.transposed else 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -13,12 +13,13 @@ import numpy as np
 
 from tensorconv import ranks, searches
 from tensorconv.cost import chain_cost
-from tensorconv.errors import KernelError, RankError
+from tensorconv.errors import KernelError, KernelTypeError, RankError
 from tensorconv.factorizations.factorization import Factorization, relative_error
 from tensorconv.factorizations.fitter import Fitter
 from tensorconv.factorizations.scheme import Factors, Rank, Scheme
 from tensorconv.layers import ConvLayer
 from tensorconv.linalg import one_blas_thread
+from tensorconv.moments import Moments
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Request:
         Spatial size that the cost is for; the limit of large inputs if not given.
     ceiling : Fraction, optional
         Ranks that cost this or more are not worth trying.
+    statistics : PatchStatistics, optional
+        Of the data whose responses are to be kept; the error is theirs then, and the bias is corrected.
 
     Raises
     ------
@@ -52,6 +55,7 @@ class Request:
     of: str = "macs"
     input_size: Sequence[int] | None = None
     ceiling: Fraction | None = None
+    statistics: Any = None
 
     def __post_init__(self) -> None:
         given = [name for name in ("rank", "error", "budget") if getattr(self, name) is not None]
@@ -64,9 +68,14 @@ class Request:
             is_number = isinstance(value, (int, float, np.floating, np.integer)) and not isinstance(value, bool)
             if not is_number or not math.isfinite(value) or value < 0 or (name == "budget" and value == 0):
                 raise RankError(f"{name} must be a finite number {rule}, as a share (0.1 is 10 %), got {value!r}")
+        if self.statistics is not None and not callable(getattr(self.statistics, "moments", None)):
+            raise KernelTypeError(
+                f"statistics must be a tensorconv.PatchStatistics, got {type(self.statistics).__name__}; make one of "
+                "the layer, and update it with data"
+            )
 
     def cost(self, layer: ConvLayer, chain: Any) -> Fraction:
-        """Return what a chain in place of a layer costs.
+        """Return what a chain in place of a layer costs, with the bias that it will have.
 
         Parameters
         ----------
@@ -80,7 +89,8 @@ class Request:
         Fraction
             The cost in the request's measure.
         """
-        n_bias = 0 if layer.bias is None else len(layer.bias)
+        is_corrected = self.statistics is not None and chain is not layer.chain
+        n_bias = layer.out_channels if layer.bias is not None or is_corrected else 0
         return chain_cost(chain, self.of, self.input_size, n_bias=n_bias, itemsize=layer.dtype.itemsize)
 
 
@@ -107,7 +117,8 @@ def solve(scheme: Scheme, request: Request) -> Factorization:
     layer = scheme.layer
     dense = request.cost(layer, layer.chain)
     with one_blas_thread():
-        fitter = scheme.fitter()
+        moments = None if request.statistics is None else request.statistics.moments(layer)
+        fitter = scheme.fitter() if moments is None else scheme.response_fitter(moments)
         errors: dict[Rank, float] = {}
         kept: list[Factorization] = []  # one result at most: the latest that meets the request
 
@@ -116,15 +127,37 @@ def solve(scheme: Scheme, request: Request) -> Factorization:
 
         def attempt(rank: Rank) -> float:
             if rank not in errors:
-                found = _fitted(scheme, fitter, rank)
-                errors[rank] = found.relative_error
-                if request.error is None or found.relative_error <= request.error:
+                found = _fitted(scheme, fitter, rank, moments)
+                errors[rank] = found.error
+                if request.error is None or found.error <= request.error:
                     kept[:] = [found]
             return errors[rank]
 
         rank = _choose_rank(scheme, fitter, request, attempt, cost, dense)
         attempt(rank)
-        return kept[0] if kept[0].ranks == rank else _fitted(scheme, fitter, rank)
+        return kept[0] if kept[0].ranks == rank else _fitted(scheme, fitter, rank, moments)
+
+
+def refitted(found: Factorization, statistics: Any) -> Factorization:
+    """Return a factorization fitted to other data, from where it is.
+
+    Parameters
+    ----------
+    found : Factorization
+        By a method that takes statistics.
+    statistics : PatchStatistics
+        Of the layer's inputs, maybe with targets.
+
+    Returns
+    -------
+    Factorization
+        Of the same method, options and rank.
+    """
+    moments = statistics.moments(found.layer)
+    with one_blas_thread():
+        fitter = found.scheme.response_fitter(moments)
+        fitter.start = dict(found.factors)
+        return _fitted(found.scheme, fitter, found.ranks, moments)
 
 
 def _choose_rank(
@@ -191,7 +224,7 @@ def given_rank(scheme: Scheme, rank: Any) -> Rank:
     return chosen
 
 
-def _fitted(scheme: Scheme, fitter: Fitter[Any], rank: Rank) -> Factorization:
+def _fitted(scheme: Scheme, fitter: Fitter[Any], rank: Rank, moments: Moments | None) -> Factorization:
     factors = fitter.factors(rank)
     carriers = fitter.carriers(factors)
     # An even part of the power of two that the kernel was scaled by; the whole exponent's root would lose digits.
@@ -209,7 +242,7 @@ def _fitted(scheme: Scheme, fitter: Fitter[Any], rank: Rank) -> Factorization:
             raise KernelError(
                 f"factor {name!r} overflows {scheme.layer.dtype}; convert the kernel to a wider type first"
             )
-    return Factorization(
+    found = Factorization(
         scheme.name,
         scheme.layer,
         rank[0] if len(rank) == 1 else rank,
@@ -217,3 +250,12 @@ def _fitted(scheme: Scheme, fitter: Fitter[Any], rank: Rank) -> Factorization:
         relative_error(scheme, stored),
         scheme,
     )
+    return found if moments is None else _with_responses(found, moments)
+
+
+def _with_responses(found: Factorization, moments: Moments) -> Factorization:
+    """Correct the bias, and measure the responses with what is stored."""
+    kernel = found.kernel.reshape(*found.scheme.block_shape[:2], -1).astype(np.float64)
+    bias = moments.best_bias(kernel).astype(found.layer.dtype)
+    error = moments.response_error(kernel, bias.astype(np.float64))
+    return replace(found, bias=bias.reshape(-1), response_error=error)

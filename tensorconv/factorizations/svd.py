@@ -14,12 +14,14 @@ from tensorconv.errors import RankError
 from tensorconv.factorizations.factorization import Factorization
 from tensorconv.factorizations.fitter import Fitter
 from tensorconv.factorizations.registry import register
+from tensorconv.factorizations.response_fitter import SPATIAL, ResponseFitter, Terms
 from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, product, wide
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.geometry import ConvGeometry
 from tensorconv.integers import is_integer
 from tensorconv.layers import ConvLayer, as_layer
-from tensorconv.linalg import balanced_svd, singular_values
+from tensorconv.linalg import balanced_svd, singular_values, truncated_svd
+from tensorconv.moments import Moments
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,10 @@ class SplitSVD(Scheme):
         """One SVD per group."""
         return SplitSVDFitter(self)
 
+    def response_fitter(self, moments: Moments) -> SplitSVDResponseFitter:
+        """Reduced-rank regression, or alternating least squares."""
+        return SplitSVDResponseFitter(self, moments)
+
 
 def _fold(matrices: Array, n_rows: int, n_in: int, scheme: SplitSVD) -> Array:
     """Turn (G, rows K_B, I K_A) into (G, rows, I, K1..KN)."""
@@ -175,6 +181,48 @@ class SplitSVDFitter(Fitter[SplitSVD]):
         return {"first": right.reshape(n_groups, rank[0], n_in, *sizes_a), "second": second}
 
 
+class SplitSVDResponseFitter(ResponseFitter[SplitSVD]):
+    """Works on the responses themselves where the second layer is pointwise.
+
+    Parameters
+    ----------
+    scheme : SplitSVD
+        What is to be fitted.
+    moments : Moments
+        Of the data.
+    """
+
+    def terms(self, factors: Factors) -> Terms:
+        """Every axis has its letter in the layer that owns it."""
+        terms = []
+        for name, channels, axes in (("first", "ri", self.scheme.axes), ("second", "or", self.scheme.rest)):
+            sizes = [self.scheme.layer.kernel_size[a] for a in axes]
+            factor = factors[name].reshape(*factors[name].shape[:2], *sizes)
+            terms.append((channels + "".join(SPATIAL[a] for a in axes), factor))
+        return terms
+
+    @cached_property
+    def bases(self) -> list[Array] | None:
+        """Principal directions (O/G, n) of the responses, by falling variance, where they are all that counts."""
+        if math.prod(self.scheme.sizes(self.scheme.rest)) > 1:
+            return None
+        return [truncated_svd(target @ root.T)[0] for target, root in zip(self.targets, self.roots, strict=True)]
+
+    def spectra(self) -> list[Array]:
+        """Singular values of the responses, or those of the kernel with whitened channels."""
+        if self.bases is None:
+            return super().spectra()
+        return [np.stack([singular_values(t @ root.T) for t, root in zip(self.targets, self.roots, strict=True)])]
+
+    def fitted(self, group: int, rank: Rank) -> Array:
+        """Project the responses onto their leading directions."""
+        if self.bases is None:
+            return super().fitted(group, rank)
+        leading = self.bases[group][:, : rank[0]]
+        projected: Array = leading @ (leading.T @ self.targets[group])
+        return projected
+
+
 def _variants(layer: ConvLayer) -> list[dict[str, Any]]:
     splits: list[Any] = ["out", "in"]
     wide = [a for a, k in enumerate(layer.kernel_size) if k > 1]
@@ -193,6 +241,7 @@ def svd(
     of: str = "macs",
     input_size: Sequence[int] | None = None,
     split: str | Sequence[int] = "out",
+    statistics: Any = None,
 ) -> Factorization:
     """Factorize a layer into two convolutions by one truncated SVD per group.
 
@@ -201,6 +250,9 @@ def svd(
     single axis (Jaderberg, Vedaldi, Zisserman, 2014, scheme 2). It is the best approximation of its rank (Eckart and
     Young, 1936), and exact at full rank. Each spatial axis keeps its stride, padding and dilation in the layer that
     owns it.
+
+    With statistics and split "out" it is channel decomposition as published: reduced-rank regression of the responses,
+    centred, the best of its rank; other splits go by alternating least squares in the metric of the patches.
 
     Parameters
     ----------
@@ -219,6 +271,8 @@ def svd(
     split : {"out", "in"} or tuple of int
         "out": the full kernel, then a pointwise layer; "in": a pointwise layer, then the full kernel; a tuple: these
         spatial axes in the first layer, the rest in the second.
+    statistics : PatchStatistics, optional
+        Of data whose responses are to be kept, not the kernel: ``error`` is theirs then, and the bias is corrected.
 
     Returns
     -------
@@ -239,4 +293,6 @@ def svd(
     >>> [layer.kernel_size for layer in f.sequence]
     [(3, 1), (1, 3)]
     """
-    return solve(SplitSVD.of(as_layer(layer), split), Request(rank, error, budget, of, input_size))
+    return solve(
+        SplitSVD.of(as_layer(layer), split), Request(rank, error, budget, of, input_size, statistics=statistics)
+    )

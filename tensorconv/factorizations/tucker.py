@@ -11,15 +11,17 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tensorconv import ranks
-from tensorconv.cost import chain_cost
+from tensorconv.cost import chain_cost, layer_fan_in
 from tensorconv.factorizations.factorization import Factorization
 from tensorconv.factorizations.registry import register
-from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, layer_fan_in, n_taps, wide
+from tensorconv.factorizations.response_fitter import SPATIAL, ResponseFitter, Terms
+from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, n_taps, wide
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.factorizations.tucker_fitter import TuckerFitter
 from tensorconv.geometry import ConvGeometry
 from tensorconv.integers import flag
 from tensorconv.layers import ConvLayer, as_layer
+from tensorconv.moments import Moments
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,34 @@ class Tucker(Scheme):
         """HOOI per group."""
         return TuckerFitter(self)
 
+    def response_fitter(self, moments: Moments) -> TuckerResponseFitter:
+        """Alternating least squares in the metric of the patches."""
+        return TuckerResponseFitter(self, moments)
+
+
+class TuckerResponseFitter(ResponseFitter[Scheme]):
+    """Joins the core with the out-channels' factor: together they are a regression of limited rank.
+
+    Parameters
+    ----------
+    scheme : Tucker
+        What is to be fitted.
+    moments : Moments
+        Of the data.
+    """
+
+    def terms(self, factors: Factors) -> Terms:
+        """Ranks of the axes are their own letters, or the axes themselves."""
+        core = np.tensordot(factors["out"], factors["core"], 1)
+        axes = [a for a in range(core.ndim - 2) if f"axis{a}" in factors]
+        ranks = "stpqlm" if axes else SPATIAL
+        taps = [(SPATIAL[a] + ranks[a], factors[f"axis{a}"]) for a in axes]
+        return [("bi", factors["in"]), ("ob" + ranks[: core.ndim - 2], core), *taps]
+
+    def row_limit(self, rank: Rank) -> int:
+        """The rank of the out-channels."""
+        return rank[0]
+
 
 def _variants(layer: ConvLayer) -> list[dict[str, Any]]:
     wide = sum(k > 1 for k in layer.kernel_size)
@@ -169,6 +199,7 @@ def tucker(
     of: str = "macs",
     input_size: Sequence[int] | None = None,
     spatial: bool = False,
+    statistics: Any = None,
 ) -> Factorization:
     """Factorize a layer by a Tucker decomposition of every group's kernel.
 
@@ -193,6 +224,8 @@ def tucker(
         Spatial size that the cost is for; the limit of large inputs if not given.
     spatial : bool
         Whether the spatial axes have ranks as well.
+    statistics : PatchStatistics, optional
+        Of data whose responses are to be kept, not the kernel: ``error`` is theirs then, and the bias is corrected.
 
     Returns
     -------
@@ -214,4 +247,4 @@ def tucker(
     [(3, 6, 1, 1), (4, 3, 3, 3), (8, 4, 1, 1)]
     """
     scheme, rank = Tucker(as_layer(layer), spatial).for_rank(rank)
-    return solve(scheme, Request(rank, error, budget, of, input_size))
+    return solve(scheme, Request(rank, error, budget, of, input_size, statistics=statistics))

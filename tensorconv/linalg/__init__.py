@@ -1,10 +1,12 @@
 """Matrix and tensor decompositions on plain arrays, useful without any convolution."""
 
+from tensorconv.linalg.compensation import CompensatedSlices, compensated_slices
 from tensorconv.linalg.cp import CPDecomposition, cp_als
 from tensorconv.linalg.cp_epc import cp_epc
 from tensorconv.linalg.evbmf import EVBMF, evbmf, posterior_spectrum
 from tensorconv.linalg.gsvd import GSVD, gsvd
 from tensorconv.linalg.metric import metric_svd
+from tensorconv.linalg.metric_als import MetricFit, contracted, metric_als
 from tensorconv.linalg.randomness import as_generator
 from tensorconv.linalg.regression import reduced_rank_regression
 from tensorconv.linalg.scaling import balance, square_safe_scale, unit_scale
@@ -18,15 +20,20 @@ __all__ = [
     "EVBMF",
     "GSVD",
     "CPDecomposition",
+    "CompensatedSlices",
+    "MetricFit",
     "as_generator",
     "balance",
     "balanced_svd",
+    "compensated_slices",
+    "contracted",
     "cp_als",
     "cp_epc",
     "evbmf",
     "gsvd",
     "hooi",
     "hosvd",
+    "metric_als",
     "metric_svd",
     "mode_product",
     "multi_mode_product",

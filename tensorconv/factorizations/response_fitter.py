@@ -1,0 +1,216 @@
+"""Factors and ranks that keep the responses to given data: fits in the metric of the input patches."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tensorconv import searches
+from tensorconv.factorizations.fitter import Fitter, relative_tails
+from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme
+from tensorconv.layers import ConvLayer
+from tensorconv.linalg import contracted, metric_als, unit_scale
+from tensorconv.moments import Moments
+
+S = TypeVar("S", bound=Scheme)
+Terms = list[tuple[str, Array]]
+SPATIAL = "xyzwvu"  # letters of the spatial axes
+RUNGS = 48  # shares of the cost that are looked at where a method has several ranks
+FLOOR = 1e-8  # of a channel metric, as a share of its largest eigenvalue: it only changes coordinates
+
+
+class ResponseFitter(Fitter[S]):
+    """Minimises ``||(T - M) C^(1/2)||``: T is the best kernel for the data, C the covariance of their patches.
+
+    The scheme's own fitter starts, from T with whitened channels or from the kernel as it is, whichever is closer;
+    alternating least squares go on from there in the metric itself.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        What is to be fitted.
+    moments : Moments
+        Of the data.
+    """
+
+    def __init__(self, scheme: S, moments: Moments) -> None:
+        super().__init__(scheme)
+        self.roots, targets = moments.problem
+        self.metrics = moments.metrics
+        self.targets = targets / self.scale
+        self.start: Factors | None = None  # factors of the scheme's ranks to go on from
+        self.plain = scheme.fitter()
+        self.whitening = [self._channel_roots(metric) for metric in self.metrics]
+        turned = [self._turned(t, root) for t, (root, _) in zip(self.targets, self.whitening, strict=True)]
+        self.surrogate, self.surrogate_scale = self._ordinary(np.stack(turned))
+
+    @abstractmethod
+    def terms(self, factors: Factors) -> Terms:
+        """Return the factors of one group as a product.
+
+        Parameters
+        ----------
+        factors : dict of str to ndarray
+            The factors without the axis of groups.
+
+        Returns
+        -------
+        list of (str, ndarray)
+            Arrays and the letters of their axes: o and i for channels, x, y, z.. for spatial axes, others for ranks.
+        """
+
+    def row_limit(self, rank: Rank) -> int | None:
+        """Return the largest rank of the factor with the out-channels, if that is limited.
+
+        Parameters
+        ----------
+        rank : tuple of int
+            The ranks.
+
+        Returns
+        -------
+        int or None
+            The limit.
+        """
+        del rank
+        return None
+
+    def factors(self, rank: Rank) -> Factors:
+        """Fit every group, and let the scheme's own fitter write the kernels as balanced factors."""
+        kernels = np.stack([self.fitted(group, rank) for group in range(self.shape[0])])
+        fitter, scale = self._ordinary(kernels)
+        factors = fitter.factors(rank)
+        carriers = fitter.carriers(factors)
+        for name in carriers:
+            factors[name] *= scale ** (1 / len(carriers))
+        return factors
+
+    def carriers(self, factors: Factors) -> list[str]:
+        """As the scheme's own fitter has it."""
+        return self.plain.carriers(factors)
+
+    def fitted(self, group: int, rank: Rank) -> Array:
+        """Return the kernel that was found for one group.
+
+        Parameters
+        ----------
+        group : int
+            The group.
+        rank : tuple of int
+            The ranks.
+
+        Returns
+        -------
+        ndarray, shape (O/G, I K)
+            The kernel.
+        """
+        terms, output = self.improved(group, rank)
+        return contracted(terms, output).reshape(self.shape[1], -1)
+
+    def improved(self, group: int, rank: Rank) -> tuple[Terms, str]:
+        """Return the factors of one group after alternating least squares.
+
+        Parameters
+        ----------
+        group : int
+            The group.
+        rank : tuple of int
+            The ranks.
+
+        Returns
+        -------
+        terms : list of (str, ndarray)
+            The factors.
+        output : str
+            The kernel's letters.
+        """
+        metric, target = self.metrics[group], self.targets[group]
+        if self.start is not None:
+            starts = [self._turned_terms(self.start, group, np.eye(self.shape[2]) / self.scale)]
+        else:
+            restore = self.whitening[group][1] * self.surrogate_scale
+            plain = self._turned_terms(self.plain.factors(rank), group, np.eye(self.shape[2]))
+            starts = [plain, self._turned_terms(self.surrogate.factors(rank), group, restore)]
+        used = set("".join(letters for letters, _ in starts[0]))
+        output = "oi" + "".join(c for c in SPATIAL if c in used)
+        sizes = [n for n, c in zip(self.shape[1:], "oi" + SPATIAL, strict=False) if c in output]
+
+        def distance(terms: Terms) -> float:
+            lost = contracted(terms, output).reshape(target.shape) - target
+            return float(np.vdot(lost @ metric, lost))
+
+        best = min(starts, key=distance)
+        found = metric_als(best, output, target.reshape(sizes), metric, limit=self.row_limit(rank))
+        return found.terms, output
+
+    def _turned_terms(self, factors: Factors, group: int, root: Array) -> Terms:
+        """Return the factors of one group in float64, the in-channels of the first that has them times a matrix."""
+        terms = self.terms({name: factor[group].astype(np.float64) for name, factor in factors.items()})
+        first = next(j for j, (letters, _) in enumerate(terms) if "i" in letters)
+        letters, factor = terms[first]
+        axis = letters.index("i")
+        terms[first] = (letters, np.moveaxis(np.tensordot(factor, root, (axis, 0)), -1, axis))
+        return terms
+
+    def spectra(self) -> list[Array]:
+        """Those of the kernel with whitened channels."""
+        return self.surrogate.spectra()
+
+    def unfolding_shapes(self) -> list[tuple[int, int]]:
+        """As the scheme's own fitter has it."""
+        return self.plain.unfolding_shapes()
+
+    def by_rule(self, rule: Any) -> Rank:
+        """Ask the rule about the kernel with whitened channels."""
+        return self.surrogate.by_rule(rule)
+
+    def meet_error(
+        self, attempt: Callable[[Rank], float], error: float, maximum: Rank, cost: Callable[[Rank], Fraction]
+    ) -> Rank:
+        """Search among all ranks, or, where there are several, among the best for their cost."""
+        ladder: list[Rank] = [(r,) for r in range(1, maximum[0] + 1)]
+        guess = 1 + int(np.argmax(relative_tails(self.surrogate.spectra()[0])[1:] <= error))
+        if len(maximum) > 1:
+            shares = np.geomspace(float(cost((1,) * len(maximum))), float(cost(maximum)), RUNGS)
+            rungs = [self.meet_budget(cost, Fraction(share), maximum) for share in shares]
+            ladder = list(dict.fromkeys([*(rung for rung in rungs if rung), maximum]))
+            guess = len(ladder) // 2
+        guess = min(guess, len(ladder))
+        return ladder[searches.nearest_meeting(lambda j: attempt(ladder[j - 1]), error, guess, len(ladder)) - 1]
+
+    def meet_budget(self, cost: Callable[[Rank], Fraction], limit: Fraction, maximum: Rank) -> Rank | None:
+        """Choose on the kernel with whitened channels."""
+        return self.surrogate.meet_budget(cost, limit, maximum)
+
+    def _ordinary(self, kernels: Array) -> tuple[Fitter[Any], float]:
+        """Return the scheme's own fitter of kernels over their scale, and the scale."""
+        scale = unit_scale(kernels)
+        layer = ConvLayer((kernels / scale).reshape(self.scheme.layer.kernel.shape), self.scheme.layer.geometry)
+        return replace(self.scheme, layer=layer).fitter(), scale
+
+    def _channel_roots(self, metric: Array) -> tuple[Array, Array]:
+        """Return the root of the metric of the in-channels alone, and its inverse; diagonal where taps are kept."""
+        n_in = self.shape[2]
+        n_taps = len(metric) // n_in
+        channels = np.einsum("ikjk->ij", metric.reshape(n_in, n_taps, n_in, n_taps)) / n_taps
+        if self.keeps_channels:
+            channels = np.diag(np.diag(channels))
+        values, vectors = np.linalg.eigh(channels)
+        top = float(values[-1])
+        roots = np.sqrt(np.maximum(values, FLOOR * top)) if top > 0 else np.ones(n_in)
+        return (vectors * roots) @ vectors.T, (vectors / roots) @ vectors.T
+
+    @property
+    def keeps_channels(self) -> bool:
+        """Whether several factors have the in-channels, so that these cannot be mixed."""
+        return False
+
+    def _turned(self, kernel: Array, root: Array) -> Array:
+        """Multiply the in-channels of (O/G, I K) by a symmetric matrix."""
+        blocks = kernel.reshape(self.shape[1], self.shape[2], -1)
+        return np.asarray(np.einsum("oik,ij->ojk", blocks, root, optimize=True).reshape(kernel.shape))
