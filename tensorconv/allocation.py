@@ -108,11 +108,10 @@ def allocate(
     extra = [[cost - low for cost in row] for row, low in zip(costs, least, strict=True)]
     unit = math.lcm(*(cost.denominator for row in extra for cost in row))
     whole = [[int(cost * unit) for cost in row] for row in extra]
-    step = math.gcd(*(cost for row in whole for cost in row)) or 1
-    most = math.floor(room * unit) // step
+    most = math.floor(room * unit)
     kind = np.dtype(np.int64 if most * (len(curves) + 1) < INT64 else object)
     layers = [
-        _Layer.of([cost // step for cost in row], [weight * option.error for option in curve], most, kind)
+        _Layer.of(row, [weight * option.error for option in curve], most, kind)
         for row, curve, weight in zip(whole, curves, weights, strict=True)
     ]
     return _best_choice(layers, most, kind)

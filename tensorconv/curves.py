@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from tensorconv.allocation import Option
 from tensorconv.errors import RankError
-from tensorconv.factorizations import Request, registered, solve
+from tensorconv.factorizations import Request, affordable, registered
 from tensorconv.layers import ConvLayer
 from tensorconv.statistics import PatchStatistics
 
@@ -65,13 +64,6 @@ def error_curve(
     for name in names:
         for variant in able[name].variants(layer):
             scheme = able[name].scheme(layer, **variant, **({"rng": rng} if able[name].seeded else {}))
-            seen = set[Any]()
-            for share in shares:
-                try:
-                    found = solve(scheme, replace(plain, budget=share))
-                except RankError:
-                    continue  # not even rank 1 costs as little
-                if found.rank not in seen:
-                    seen.add(found.rank)
-                    options.append(Option(plain.cost(layer, found.sequence.chain), found.error**2, found))
+            every = affordable(scheme, plain, shares)
+            options += [Option(plain.cost(layer, found.sequence.chain), found.error**2, found) for found in every]
     return tuple(options)

@@ -92,6 +92,7 @@ def reconstruct(
     keep: Sequence[int] = (),
     methods: Iterable[str] | None = None,
     shares: Sequence[float] = SHARES,
+    curves: Sequence[Curve] | None = None,
     n_sweeps: int = 3,
     nonlinear: bool = False,
     shrinkage: float | None = None,
@@ -125,6 +126,8 @@ def reconstruct(
         Names of the methods to choose from; all that take statistics if not given.
     shares : sequence of float
         Shares of a layer's cost to choose from.
+    curves : sequence of tuple of Option, optional
+        The curves of an earlier result, for the same chain, data and kind of cost, so that another budget costs less.
     n_sweeps : int
         Most sweeps over the chain, at least 1.
     nonlinear : bool
@@ -157,7 +160,7 @@ def reconstruct(
     (True, True)
     """
     return _Chain(chain, data, of, shrinkage, nonlinear).reconstructed(
-        budget, choices, keep, n_sweeps, {"methods": methods, "shares": shares, "rng": rng}
+        budget, choices, keep, n_sweeps, curves, {"methods": methods, "shares": shares, "rng": rng}
     )
 
 
@@ -197,15 +200,15 @@ class _Chain:
         return math.sqrt(lost) / self.norm if self.norm else (math.inf if lost else 0.0)
 
     def reconstructed(
-        self, budget: float | None, choices: Any, keep: Sequence[int], n_sweeps: int, tried: dict[str, Any]
+        self, budget: Any, choices: Any, keep: Sequence[int], n_sweeps: int, curves: Any, tried: dict[str, Any]
     ) -> Reconstruction:
         if (budget is None) == (choices is None):
             raise RankError("exactly one of budget and choices must be given")
         if n_sweeps < 1:
             raise RankError(f"n_sweeps must be at least 1, got {n_sweeps}")
-        curves: tuple[Curve, ...] = ()
+        curves = () if curves is None else tuple(curves)
         if budget is not None:
-            curves = self._curves(keep, tried)
+            curves = curves or self._curves(keep, tried)
             chosen = self._allocated(curves, budget)
         else:
             chosen = list(choices)

@@ -9,7 +9,7 @@ from tensorconv.factorizations.initialize import initialize
 from tensorconv.factorizations.interchange import from_tensorly
 from tensorconv.factorizations.registry import methods, register, registered
 from tensorconv.factorizations.scheme import Scheme
-from tensorconv.factorizations.solve import Request, refitted, solve
+from tensorconv.factorizations.solve import Request, affordable, refitted, solve
 from tensorconv.factorizations.svd import svd
 from tensorconv.factorizations.tensor_train import tensor_train
 from tensorconv.factorizations.tucker import tucker
@@ -20,6 +20,7 @@ __all__ = [
     "Request",
     "Scheme",
     "Trial",
+    "affordable",
     "cp",
     "depthwise_separable",
     "factorize",

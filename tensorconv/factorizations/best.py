@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import numpy as np
+
 from tensorconv.errors import RankError
 from tensorconv.factorizations.factorization import Factorization
 from tensorconv.factorizations.fitter import Fitter
@@ -15,6 +17,8 @@ from tensorconv.factorizations.solve import Request, solve
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, as_layer
 from tensorconv.text import aligned_table
+
+EXACT = 1e-14  # an error this small is rounding
 
 
 @dataclass(frozen=True)
@@ -223,21 +227,27 @@ def _best(layer: ConvLayer, request: Request, rng: Any) -> Factorization:
                 best, chosen = (key, found), len(trials) - 1
                 ceiling = min(ceiling, cost)
     if request.budget is not None and request.budget >= 1:
-        best = ((0.0, dense), _dense(layer))
-        trials.append(Trial("dense", "", None, 0.0, 1.0))
-        chosen = len(trials) - 1
+        found = _dense(layer, request)
+        trials.append(Trial("dense", "", None, 0.0, 1.0, response_error=found.response_error))
+        if best is None or found.error <= max(best[1].error, EXACT):
+            best, chosen = ((found.error, dense), found), len(trials) - 1
     if best is None and request.error is None:
         raise RankError(f"budget={request.budget:g} of {request.of} cannot be met by any method:\n{Trials(trials)}")
     if best is None:
-        result = _dense(layer)
-        trials.append(Trial("dense", "", None, 0.0, 1.0, "chosen: nothing cheaper meets the error"))
+        result = _dense(layer, request)
+        note = "chosen: nothing cheaper meets the error"
+        trials.append(Trial("dense", "", None, 0.0, 1.0, note, result.response_error))
     else:
         result = best[1]
         trials[chosen] = replace(trials[chosen], note="chosen")
     return replace(result, tried=Trials(trials))
 
 
-def _dense(layer: ConvLayer) -> Factorization:
-    scheme = Dense(layer)
+def _dense(layer: ConvLayer, request: Request) -> Factorization:
+    scheme, responses = Dense(layer), None
     factors = {"kernel": layer.kernel.reshape(scheme.block_shape)}
-    return Factorization("dense", layer, (), factors, 0.0, scheme)
+    if request.statistics is not None:
+        moments = request.statistics.moments(layer)
+        bias = np.zeros(layer.out_channels) if layer.bias is None else layer.bias.astype(np.float64)
+        responses = moments.response_error(moments.kernel, bias.reshape(len(moments.kernel), -1))
+    return Factorization("dense", layer, (), factors, 0.0, scheme, responses)

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tensorconv import searches
-from tensorconv.factorizations.fitter import Fitter, relative_tails
+from tensorconv.errors import RankError
+from tensorconv.factorizations.fitter import Fitter, Spectra, relative_tails
 from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme
 from tensorconv.layers import ConvLayer
 from tensorconv.linalg import contracted, metric_als, unit_scale
@@ -41,9 +42,13 @@ class ResponseFitter(Fitter[S]):
     def __init__(self, scheme: S, moments: Moments) -> None:
         super().__init__(scheme)
         self.roots, targets = moments.problem
-        self.metrics = moments.metrics
+        self.metrics, blind = moments.metrics, ~moments.metrics.any(axis=(1, 2))
+        if blind.any():  # patches that never change say nothing: these groups keep what they can of the kernel
+            whole = np.eye(self.metrics.shape[1])
+            self.roots, self.metrics = (np.where(blind[:, None, None], whole, a) for a in (self.roots, self.metrics))
         self.targets = targets / self.scale
         self.start: Factors | None = None  # factors of the scheme's ranks to go on from
+        self.latest: tuple[Rank, list[Factors]] | None = None  # ranks and starts of the fit before
         self.plain = scheme.fitter()
         self.whitening = [self._channel_roots(metric) for metric in self.metrics]
         turned = [self._turned(t, root) for t, (root, _) in zip(self.targets, self.whitening, strict=True)]
@@ -129,13 +134,14 @@ class ResponseFitter(Fitter[S]):
         output : str
             The kernel's letters.
         """
-        metric, target = self.metrics[group], self.targets[group]
+        metric, target, identity = self.metrics[group], self.targets[group], np.eye(self.shape[2])
         if self.start is not None:
-            starts = [self._turned_terms(self.start, group, np.eye(self.shape[2]) / self.scale)]
+            starts = [self._turned_terms(self.start, group, identity / self.scale)]
         else:
-            restore = self.whitening[group][1] * self.surrogate_scale
-            plain = self._turned_terms(self.plain.factors(rank), group, np.eye(self.shape[2]))
-            starts = [plain, self._turned_terms(self.surrogate.factors(rank), group, restore)]
+            if self.latest is None or self.latest[0] != rank:  # one fit of all groups
+                self.latest = rank, [self.plain.factors(rank), self.surrogate.factors(rank)]
+            turns = (identity, self.whitening[group][1] * self.surrogate_scale)
+            starts = [self._turned_terms(f, group, turn) for f, turn in zip(self.latest[1], turns, strict=True)]
         used = set("".join(letters for letters, _ in starts[0]))
         output = "oi" + "".join(c for c in SPATIAL if c in used)
         sizes = [n for n, c in zip(self.shape[1:], "oi" + SPATIAL, strict=False) if c in output]
@@ -166,22 +172,26 @@ class ResponseFitter(Fitter[S]):
         return self.plain.unfolding_shapes()
 
     def by_rule(self, rule: Any) -> Rank:
-        """Ask the rule about the kernel with whitened channels."""
-        return self.surrogate.by_rule(rule)
+        """Ask the rule about the spectra of this fit, as the scheme's own fitter does about its own."""
+        return self.surrogate.by_rule(lambda _, maximum: rule(Spectra(self), maximum))
 
     def meet_error(
         self, attempt: Callable[[Rank], float], error: float, maximum: Rank, cost: Callable[[Rank], Fraction]
     ) -> Rank:
         """Search among all ranks, or, where there are several, among the best for their cost."""
         ladder: list[Rank] = [(r,) for r in range(1, maximum[0] + 1)]
-        guess = 1 + int(np.argmax(relative_tails(self.surrogate.spectra()[0])[1:] <= error))
+        guess = 1 + int(np.argmax(relative_tails(self.spectra()[0])[1:] <= error))
         if len(maximum) > 1:
             shares = np.geomspace(float(cost((1,) * len(maximum))), float(cost(maximum)), RUNGS)
             rungs = [self.meet_budget(cost, Fraction(share), maximum) for share in shares]
             ladder = list(dict.fromkeys([*(rung for rung in rungs if rung), maximum]))
             guess = len(ladder) // 2
         guess = min(guess, len(ladder))
-        return ladder[searches.nearest_meeting(lambda j: attempt(ladder[j - 1]), error, guess, len(ladder)) - 1]
+        try:
+            found = searches.nearest_meeting(lambda j: attempt(ladder[j - 1]), error, guess, len(ladder))
+        except RankError as missed:
+            raise RankError(searches.unmet(error, attempt(ladder[-1]), ladder[-1])) from missed
+        return ladder[found - 1]
 
     def meet_budget(self, cost: Callable[[Rank], Fraction], limit: Fraction, maximum: Rank) -> Rank | None:
         """Choose on the kernel with whitened channels."""

@@ -89,7 +89,7 @@ class Request:
         Fraction
             The cost in the request's measure.
         """
-        is_corrected = self.statistics is not None and chain is not layer.chain
+        is_corrected = self.statistics is not None and chain != layer.chain
         n_bias = layer.out_channels if layer.bias is not None or is_corrected else 0
         return chain_cost(chain, self.of, self.input_size, n_bias=n_bias, itemsize=layer.dtype.itemsize)
 
@@ -136,6 +136,37 @@ def solve(scheme: Scheme, request: Request) -> Factorization:
         rank = _choose_rank(scheme, fitter, request, attempt, cost, dense)
         attempt(rank)
         return kept[0] if kept[0].ranks == rank else _fitted(scheme, fitter, rank, moments)
+
+
+def affordable(scheme: Scheme, request: Request, shares: Sequence[float]) -> list[Factorization]:
+    """Return the factorizations that meet several budgets; what one fit has found serves the next.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        The method, bound to a layer.
+    request : Request
+        A request for a budget, which stands for all others.
+    shares : sequence of float
+        The budgets; those that not even rank 1 meets are left out.
+
+    Returns
+    -------
+    list of Factorization
+        One for every rank found, falling.
+    """
+    layer = scheme.layer
+    dense = request.cost(layer, layer.chain)
+    moments = None if request.statistics is None else request.statistics.moments(layer)
+    with one_blas_thread():
+        fitter = scheme.fitter() if moments is None else scheme.response_fitter(moments)
+        ranks_found = dict.fromkeys(
+            fitter.meet_budget(
+                lambda rank: request.cost(layer, scheme.chain(rank)), Fraction(float(share)) * dense, scheme.maximum
+            )
+            for share in sorted(shares, reverse=True)
+        )
+        return [_fitted(scheme, fitter, rank, moments) for rank in ranks_found if rank is not None]
 
 
 def refitted(found: Factorization, statistics: Any) -> Factorization:
@@ -256,6 +287,9 @@ def _fitted(scheme: Scheme, fitter: Fitter[Any], rank: Rank, moments: Moments | 
 def _with_responses(found: Factorization, moments: Moments) -> Factorization:
     """Correct the bias, and measure the responses with what is stored."""
     kernel = found.kernel.reshape(*found.scheme.block_shape[:2], -1).astype(np.float64)
-    bias = moments.best_bias(kernel).astype(found.layer.dtype)
+    with np.errstate(over="ignore"):
+        bias = moments.best_bias(kernel).astype(found.layer.dtype)
+    if not np.isfinite(bias).all():
+        raise KernelError(f"the corrected bias overflows {bias.dtype}; convert the kernel to a wider type first")
     error = moments.response_error(kernel, bias.astype(np.float64))
     return replace(found, bias=bias.reshape(-1), response_error=error)

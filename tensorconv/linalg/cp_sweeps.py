@@ -167,7 +167,7 @@ def solve(gram: Array, target: Array, share: float) -> Array:
     """
     n = len(gram)
     ridge = share * max(float(gram.diagonal().sum()) / n, TINY)
-    diagonal = gram.reshape(-1)[:: n + 1]
+    diagonal = np.einsum("ii->i", gram)  # a view, whatever the memory order
     diagonal += ridge
     factor, info = lapack.dpotrf(gram.T, lower=True, clean=False)
     while info != 0:

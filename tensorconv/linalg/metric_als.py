@@ -11,12 +11,15 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from tensorconv.linalg.scaling import square_safe_scale
+
 Array = NDArray[Any]
 Term = tuple[str, Array]
-STEPS = 5  # of conjugate gradients for a factor, before the next one has its turn
+STEPS = 3  # of conjugate gradients for a factor, before the next one has its turn
 DECAY = 1e-3  # of the preconditioned residual, at which they stop sooner
 SINGULAR = 1e-12  # eigenvalues of Gram matrices below this share of the largest are noise
 RIDGE = 1e-6  # of preconditioners, as a share of the mean diagonal
+ENTRIES = 2**40  # no limit of intermediate products: with numpy's, three factors at a time miss the BLAS
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -43,8 +46,8 @@ def metric_als(
     metric: Array,
     *,
     limit: int | None = None,
-    n_iter_max: int = 40,
-    tol: float = 2e-3,
+    n_iter_max: int = 60,
+    tol: float = 1e-3,
 ) -> MetricFit:
     """Minimise ``||(T - M) C^(1/2)||`` over tensors M that are a product of factors, from given factors.
 
@@ -108,7 +111,8 @@ def contracted(terms: Sequence[Term], output: str) -> Array:
         The sum over all other letters.
     """
     formula = ",".join(letters for letters, _ in terms) + "->" + output
-    product: Array = np.einsum(formula, *(array for _, array in terms), optimize=len(terms) > 1)
+    path: Any = ("greedy", ENTRIES) if len(terms) > 1 else False
+    product: Array = np.einsum(formula, *(array for _, array in terms), optimize=path)
     return product
 
 
@@ -116,10 +120,12 @@ class _Problem:
     """The factors on the way and the residual ``D = (T - M) C``, which every step keeps up to date."""
 
     def __init__(self, terms: list[Term], output: str, target: Array, metric: Array, limit: int | None) -> None:
-        self.terms, self.output, self.metric, self.limit = terms, output, metric, limit
+        scale = square_safe_scale(metric)
+        self.metric = metric if scale == 1 else metric / scale
+        self.terms, self.output, self.limit = terms, output, limit
         self.shape = target.shape
         self.target = target.reshape(len(target), -1)
-        self.pulled = self.target @ metric
+        self.pulled = self.target @ self.metric
         self.squared_norm = float(np.vdot(self.pulled, self.target))
         having = [j for j, (letters, _) in enumerate(terms) if output[0] in letters]
         self.regressed = having[0] if len(having) == 1 else None
