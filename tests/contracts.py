@@ -9,6 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import cases
 import numpy as np
 import tensorly
 from oracles import reference_bound, reference_convolution, reference_sequence
@@ -450,6 +451,78 @@ def settled(f: Factorization) -> float:
     peak = float(np.abs(f.layer.kernel.astype(np.float64)).max()) or 1.0
     first = np.abs(np.log(slices[slices > 0] / peak))  # of a kernel scaled to a peak between 1 and 2
     return math.expm1(float(first.max(initial=0.0) + math.log(2)) / 2**8)
+
+
+# ---- fits to the responses to data
+
+
+def correlated_inputs(layer: tc.ConvLayer, n_images: int = 8, seed: int = 0) -> Array:
+    """Return inputs whose channels and neighbours are correlated, with means of five spreads."""
+    rng = np.random.default_rng(seed)
+    channels, ndim = layer.in_channels, layer.geometry.ndim
+    mixing = np.linalg.qr(rng.standard_normal((channels, channels)))[0] * np.logspace(0, -1.5, channels)
+    noise = np.cumsum(rng.standard_normal((n_images, channels, *cases.input_size(layer))), axis=2)
+    return np.asarray(np.einsum("dc,bc...->bd...", mixing, noise) + 5 * rng.standard_normal((channels, *(1,) * ndim)))
+
+
+def wanted_responses(layer: tc.ConvLayer, x: Array, seed: int = 1) -> Array:
+    """Return responses with noise, a trend that no kernel explains, and other means."""
+    y = reference_convolution(x, layer.kernel, layer.geometry, layer.bias)
+    rng = np.random.default_rng(seed)
+    noise = 0.2 * rng.standard_normal(y.shape) + rng.standard_normal((layer.out_channels, *(1,) * layer.geometry.ndim))
+    return np.asarray(1.1 * y + float(np.std(y)) * noise)
+
+
+def statistics_of(layer: tc.ConvLayer, x: Array, target: Array | None = None, **options: Any) -> tc.PatchStatistics:
+    """Return the statistics of data and targets."""
+    stats = tc.PatchStatistics(layer, **options)
+    stats.update(x, target)
+    return stats
+
+
+def response_slack(layer: tc.ConvLayer, f: Factorization, x: Array, z: Array) -> tuple[float, float]:
+    """Return what rounding can add to the relative error of responses, and to its square."""
+    n_positions, n = z[:, 0].size, layer.kernel[0].size
+    absolute = reference_convolution(np.abs(x), stored_magnitude(f), layer.geometry)
+    # the run's roundings and the kernel's, then means of the patches, which go into the bias
+    linear = reference_bound(x, f.sequence, [U64]) + (composition_bound(f) + gamma(n_positions + n, U64)) * absolute
+    # sums of squares, relative to the variance of patches seen by both kernels, and eigenvalues below n eps of the top
+    spread = float(np.sum((x - x.mean(axis=(0, *range(2, x.ndim)), keepdims=True)) ** 2)) * layer.kernel[0, 0].size
+    size = np.linalg.norm(layer.kernel.astype(np.float64)) + np.linalg.norm(f.kernel.astype(np.float64))
+    energy = float(np.sum(z**2))
+    squares = 8 * gamma(n_positions + n + layer.out_channels, U64) * (float(size) ** 2 * spread + energy)
+    return float(np.linalg.norm(linear)) / math.sqrt(energy), squares / energy
+
+
+def check_responses(layer: tc.ConvLayer, f: Factorization, x: Array, target: Array | None = None) -> None:
+    """response_error is that of the sequence as it runs on the data, whose mean response is the mean target."""
+    z = reference_convolution(x, layer.kernel, layer.geometry, layer.bias) if target is None else target
+    y = reference_sequence(x, f.sequence)
+    measured = float(np.linalg.norm(z - y) / np.linalg.norm(z))
+    linear, squares = response_slack(layer, f, x, z)
+    assert isinstance(f.response_error, float)
+    assert f.error == f.response_error
+    assert abs(f.response_error - measured) <= linear + min(math.sqrt(squares), squares / (measured or math.inf))
+    assert f.bias is not None
+    assert f.bias.dtype == layer.dtype
+    assert not f.bias.flags.writeable
+    axes = (0, *range(2, z.ndim))
+    absolute = reference_convolution(np.abs(x), stored_magnitude(f), layer.geometry) + np.abs(z)
+    slack = (composition_bound(f) + 2 * gamma(z[:, 0].size + layer.kernel[0].size, U64)) * absolute.mean(axis=axes)
+    slack += UNIT[layer.dtype.name] * np.abs(f.bias.astype(np.float64)) + SMALLEST_NORMAL[layer.dtype.name]
+    assert np.all(np.abs(z.mean(axis=axes) - y.mean(axis=axes)) <= slack)
+
+
+def corrected(layer: tc.ConvLayer, f: Factorization) -> tc.ConvLayer:
+    """Return the layer with the bias of a factorization."""
+    return tc.ConvLayer(layer.kernel, layer.geometry, f.bias, layer.name)
+
+
+def plain_response_error(stats: tc.PatchStatistics, f: Factorization) -> float:
+    """Return the response error of any factorization's kernel with the best bias in float64."""
+    moments = stats.moments(f.layer)
+    kernel = f.kernel.astype(np.float64).reshape(moments.kernel.shape)
+    return moments.response_error(kernel, moments.best_bias(kernel))
 
 
 # ---- what verify certifies

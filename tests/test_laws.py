@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 import tensorconv as tc
 from tensorconv.errors import KernelError, KernelTypeError, RankError
+from tensorconv.factorizations import registered
 
 RUNS = [(run, "float64") for run in cases.runs()]
 RUNS += [(run, dtype) for run in cases.runs(*cases.FEW) for dtype in ("float16", "bfloat16", "float32")]
@@ -270,6 +272,69 @@ def test_the_memory_order_of_the_kernel_does_not_matter(run: Run) -> None:
     other = cases.with_kernel(layer, np.asfortranarray(layer.kernel))
     rank = cases.middle(layer, run.method, run.options)
     contracts.check_same(cases.factorized(run), cases.fitted(other, run.method, run.options, rank))
+
+
+# ---- fits to the responses to data
+
+
+@functools.cache
+def responding(run: Run, dtype: str, *, targets: bool, full: bool = False) -> tuple[Any, Any, Any]:
+    """Return data, targets or None, and the factorization fitted to them, at half or full rank."""
+    layer = cases.layer(run.case, dtype)
+    x = contracts.correlated_inputs(layer)
+    z = contracts.wanted_responses(layer, x) if targets else None
+    most = cases.maximum(layer, run.method, run.options)
+    rank = (most[0] if len(most) == 1 else most) if full else cases.middle(layer, run.method, run.options)
+    stats = contracts.statistics_of(layer, x, z, shrinkage=0.02 if targets else 0.0)
+    return x, z, cases.fitted(layer, run.method, run.options, rank, statistics=stats)
+
+
+TAKING = [run for run in cases.runs() if registered()[run.method].takes_statistics]
+FEW_TAKING = [run for run in FEW if registered()[run.method].takes_statistics]
+RESPONDING = [(run, "float64", False) for run in TAKING] + [(run, "float64", True) for run in FEW_TAKING]
+RESPONDING += [(run, dtype, True) for run in FEW_TAKING for dtype in ("float16", "bfloat16", "float32")]
+
+every_responding = pytest.mark.parametrize(("run", "dtype", "targets"), RESPONDING, ids=str)
+few_taking = pytest.mark.parametrize("run", FEW_TAKING, ids=str)
+
+
+@every_responding
+def test_the_error_of_responses_is_true(run: Run, dtype: str, targets: bool) -> None:
+    layer = cases.layer(run.case, dtype)
+    x, z, f = responding(run, dtype, targets=targets)
+    contracts.check_responses(layer, f, x, z)
+    contracts.check_error(layer, f)
+
+
+@every_responding
+def test_a_fit_to_responses_is_a_factorization_like_others(run: Run, dtype: str, targets: bool) -> None:
+    layer = cases.layer(run.case, dtype)
+    _, _, f = responding(run, dtype, targets=targets)
+    contracts.check_composition(contracts.corrected(layer, f), f)
+    contracts.check_execution(contracts.corrected(layer, f), f, cases.input_size(layer))
+    contracts.check_types(layer, f)
+    contracts.check_balanced(f)
+    assert f.rank == cases.middle(layer, run.method, run.options)
+    assert tc.verify(layer, f).consistent
+
+
+@pytest.mark.parametrize("run", TAKING, ids=str)
+def test_at_full_rank_the_responses_are_the_layers_own(run: Run) -> None:
+    layer = cases.layer(run.case)
+    x, _, f = responding(run, "float64", targets=False, full=True)
+    linear, squares = contracts.response_slack(layer, f, x, tc.convolve(x, layer))
+    print(run, f.response_error, linear, squares)
+    assert f.response_error <= linear
+
+
+@pytest.mark.parametrize("run", TAKING, ids=str)
+def test_no_method_does_worse_for_the_data(run: Run) -> None:
+    layer = cases.layer(run.case)
+    x, _, f = responding(run, "float64", targets=False)
+    stats = contracts.statistics_of(layer, x, shrinkage=0.0)
+    plain = contracts.plain_response_error(stats, cases.factorized(run))
+    linear, squares = contracts.response_slack(layer, f, x, tc.convolve(x, layer))
+    assert f.response_error <= plain + linear
 
 
 # ---- any geometry at all

@@ -479,3 +479,15 @@ def test_memory_depends_neither_on_number_nor_on_size_of_images(shape: tuple[int
     patches_bytes = 8 * 27 * x.size // 3
     # a chunk of 16 MB, and little else: the check for NaN takes a byte per entry of x, less than a chunk, before it
     assert peak_of(tc.PatchStatistics(np.ones((4, 3, 3, 3)), square_root=True), x) < 2**24 + 2**20 < patches_bytes
+
+
+def test_moments_are_made_once_for_a_layer_and_anew_after_an_update() -> None:
+    layer = tc.ConvLayer.of(np.random.default_rng(0).standard_normal((3, 2, 3)))
+    other = tc.ConvLayer.of(2 * layer.kernel)
+    statistics = tc.PatchStatistics(layer)
+    statistics.update(np.random.default_rng(1).standard_normal((2, 2, 9)))
+    first = statistics.moments()
+    assert statistics.moments(layer) is first
+    assert np.array_equal(statistics.moments(other).kernel, 2 * first.kernel)
+    statistics.update(np.random.default_rng(2).standard_normal((2, 2, 9)))
+    assert statistics.moments().n_samples == 2 * first.n_samples

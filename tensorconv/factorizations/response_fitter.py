@@ -22,6 +22,7 @@ S = TypeVar("S", bound=Scheme)
 Terms = list[tuple[str, Array]]
 SPATIAL = "xyzwvu"  # letters of the spatial axes
 RUNGS = 48  # shares of the cost that are looked at where a method has several ranks
+EXACT = 1e-12  # an error of the responses that steps in the metric could only blur
 FLOOR = 1e-8  # of a channel metric, as a share of its largest eigenvalue: it only changes coordinates
 
 
@@ -150,7 +151,10 @@ class ResponseFitter(Fitter[S]):
             lost = contracted(terms, output).reshape(target.shape) - target
             return float(np.vdot(lost @ metric, lost))
 
-        best = min(starts, key=distance)
+        distances = [distance(terms) for terms in starts]
+        if distances[0] <= EXACT**2 * float(np.vdot(target @ metric, target)):
+            return starts[0], output
+        best = starts[int(np.argmin(distances))]
         found = metric_als(best, output, target.reshape(sizes), metric, limit=self.row_limit(rank))
         return found.terms, output
 
