@@ -184,12 +184,17 @@ def check_error(layer: tc.ConvLayer, f: Factorization) -> None:
 
 def check_exact(layer: tc.ConvLayer, f: Factorization) -> None:
     """f.kernel is the layer's kernel to the rounding of factors and of a backward stable decomposition."""
-    u, exact = UNIT[layer.dtype.name], layer.kernel.astype(np.float64)
+    exact = layer.kernel.astype(np.float64)
+    assert np.all(np.abs(f.kernel.astype(np.float64) - exact) <= exactness_bound(layer, f))
+    check_verified(layer, f, exact=True)
+
+
+def exactness_bound(layer: tc.ConvLayer, f: Factorization) -> Array:
+    """Return how far an exact factorization's kernel may be from the layer's."""
+    u, norm = UNIT[layer.dtype.name], np.linalg.norm(layer.kernel.astype(np.float64).ravel())
     # each factor is stored once, and the kernel; orthonormal factors are orthonormal to n u64 of the norm
     stored = gamma(len(f.factors) + 1, u) * stored_magnitude(f) + u * SMALLEST_NORMAL[layer.dtype.name]
-    bound = stored + 4 * gamma(n_sums(f), U64) * (np.linalg.norm(exact.ravel()) + stored_magnitude(f))
-    assert np.all(np.abs(f.kernel.astype(np.float64) - exact) <= bound)
-    check_verified(layer, f, exact=True)
+    return stored + 4 * gamma(n_sums(f), U64) * (norm + stored_magnitude(f))
 
 
 def check_verified(layer: tc.ConvLayer, f: Factorization, *, exact: bool | None = None) -> None:
@@ -276,20 +281,21 @@ def check_budget(
     *,
     of: str = "macs",
     input_size: tuple[int, ...] | None = None,
+    **given: Any,
 ) -> Factorization | None:
     """The result costs at most its share, and a method of one rank could not have had one more; or it says so."""
     function = tc.methods()[method]
     scheme = registered()[method].scheme(layer, **options)
     limit = Fraction(budget) * cost(tc.ConvSequence((layer,)), of, input_size)
     try:
-        f: Factorization = function(layer, budget=budget, of=of, input_size=input_size, **options)
+        f: Factorization = function(layer, budget=budget, of=of, input_size=input_size, **given, **options)
     except RankError:
-        least = function(layer, 1, **options)
+        least = function(layer, 1, **given, **options)
         assert cost(least.sequence, of, input_size) > limit
         return None
     assert cost(f.sequence, of, input_size) <= limit
     if isinstance(f.rank, int) and f.rank < scheme.maximum[0]:
-        assert cost(function(layer, f.rank + 1, **options).sequence, of, input_size) > limit
+        assert cost(function(layer, f.rank + 1, **given, **options).sequence, of, input_size) > limit
     return f
 
 
@@ -354,7 +360,11 @@ def check_types(layer: tc.ConvLayer, f: Factorization) -> None:
 
 def check_same(first: Factorization, second: Factorization) -> None:
     """Two results are bitwise the same."""
-    assert (first.method, first.rank, first.relative_error) == (second.method, second.rank, second.relative_error)
+    for name in ("method", "rank", "relative_error", "response_error"):
+        assert getattr(first, name) == getattr(second, name)
+    assert (first.bias is None) == (second.bias is None)
+    if first.bias is not None and second.bias is not None:
+        assert first.bias.tobytes() == second.bias.tobytes()
     assert list(first.factors) == list(second.factors)
     for name, factor in first.factors.items():
         assert factor.shape == second.factors[name].shape
@@ -511,6 +521,39 @@ def check_responses(layer: tc.ConvLayer, f: Factorization, x: Array, target: Arr
     slack = (composition_bound(f) + 2 * gamma(z[:, 0].size + layer.kernel[0].size, U64)) * absolute.mean(axis=axes)
     slack += UNIT[layer.dtype.name] * np.abs(f.bias.astype(np.float64)) + SMALLEST_NORMAL[layer.dtype.name]
     assert np.all(np.abs(z.mean(axis=axes) - y.mean(axis=axes)) <= slack)
+
+
+def check_exact_responses(layer: tc.ConvLayer, f: Factorization, x: Array) -> None:
+    """Without targets, the kernel, the bias and the responses are those of the layer, to rounding."""
+    bound = exactness_bound(layer, f)
+    assert np.all(np.abs(f.kernel.astype(np.float64) - layer.kernel) <= bound)
+    z = reference_convolution(x, layer.kernel, layer.geometry, layer.bias)
+    linear, _ = response_slack(layer, f, x, z)
+    seen = reference_convolution(np.abs(x), bound, layer.geometry)
+    assert f.response_error is not None
+    assert f.response_error <= linear + float(np.linalg.norm(seen) / np.linalg.norm(z))
+    assert f.bias is not None
+    bias = np.zeros(layer.out_channels) if layer.bias is None else layer.bias
+    absolute = reference_convolution(np.abs(x), np.abs(layer.kernel), layer.geometry, np.abs(bias))
+    axes = (0, *range(2, z.ndim))
+    slack = seen.mean(axis=axes) + 2 * gamma(z[:, 0].size + layer.kernel[0].size, U64) * absolute.mean(axis=axes)
+    assert np.all(np.abs(f.bias - bias) <= slack)
+
+
+def check_response_groups(layer: tc.ConvLayer, method: str, options: dict[str, Any], rank: Any, n_groups: int) -> None:
+    """At equal rank and shrinkage the first groups are what their kernels and channels alone give."""
+    x, total = correlated_inputs(layer), layer.geometry.groups
+    z = wanted_responses(layer, x)
+    f = tc.methods()[method](layer, rank, statistics=statistics_of(layer, x, z, shrinkage=0.1), **options)
+    parts = [np.split(array, total, axis=axis) for array, axis in ((x, 1), (z, 1), (f.kernel, 0), (f.bias, 0))]
+    for one, data, target, kernel, bias in list(zip(separate_groups(layer), *parts, strict=True))[:n_groups]:
+        stats = statistics_of(one, data, target, shrinkage=0.1)
+        alone = tc.methods()[method](one, rank, statistics=stats, **options)
+        # as without data: the same float64 numbers up to powers of two, stored once on both sides
+        stored = 2 * gamma(len(f.factors) + 2, UNIT[layer.dtype.name]) * stored_magnitude(alone)
+        assert np.all(np.abs(kernel.astype(np.float64) - alone.kernel.astype(np.float64)) <= stored)
+        seen = reference_convolution(np.abs(data), stored, one.geometry).max()
+        assert np.all(np.abs(bias - alone.bias) <= seen + 2 * UNIT[layer.dtype.name] * np.abs(bias))
 
 
 def corrected(layer: tc.ConvLayer, f: Factorization) -> tc.ConvLayer:

@@ -120,6 +120,38 @@ def test_a_bisection_that_cannot_succeed_is_refused(bounded: bool) -> None:
         searches.bisect_meeting(lambda _: 0.1, 0.2, 6, 5, bounded=bounded)
 
 
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 400))
+@example(1, 1, 1)
+@example(400, 1, 400)
+@example(400, 400, 1)
+def test_the_smallest_rank_is_found_from_a_guess_on_either_side(maximum: int, first: int, guess: int) -> None:
+    first, guess = min(first, maximum), min(guess, maximum)
+    attempts = Attempts(lambda rank: 0.1 if rank >= first else 0.3)
+    assert searches.nearest_meeting(attempts, 0.2, guess, maximum) == first
+    assert all(1 <= rank <= maximum for rank in attempts.asked)
+    assert len(attempts.asked) == len(set(attempts.asked))
+    # steps double from an eighth of the guess on, and bisection halves the last: about twice the logarithm of the way
+    assert len(attempts.asked) <= 4 + 2 * math.log2(1 + abs(first - guess) / max(1, guess // 8)) + math.log2(1 + guess)
+    if first == guess:
+        assert attempts.asked[:2] == [guess, *[guess - max(1, guess // 8)] * (guess > 1)]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(1, 60))
+def test_a_guess_leads_to_a_rank_that_meets_the_error_whatever_the_attempts_say(meets: list[bool], guess: int) -> None:
+    maximum = len(meets)
+    attempts = Attempts(lambda rank: 0.1 if meets[rank - 1] else 0.3)
+    try:
+        found = searches.nearest_meeting(attempts, 0.2, min(guess, maximum), maximum)
+    except RankError as refusal:
+        assert not meets[-1]
+        assert maximum in attempts.asked
+        assert f"error=0.2 cannot be met: the best attained is 0.3, at rank {maximum};" in str(refusal)
+    else:
+        assert meets[found - 1]
+        assert found == [rank for rank in attempts.asked if meets[rank - 1]][-1]  # the latest, so it is still at hand
+        assert found == 1 or not meets[found - 2]
+
+
 @given(st.integers(0, 1000), st.integers(1, 1000))
 @example(0, 1)
 @example(1, 1)

@@ -204,7 +204,7 @@ def _best(layer: ConvLayer, request: Request, rng: Any) -> Factorization:
     trials: list[Trial] = []
     chosen = -1
     for name, method in registered().items():
-        for options in method.variants(layer):
+        for options in method.variants(layer) if request.statistics is None or method.takes_statistics else []:
             seeded = {"rng": rng} if method.seeded else {}
             shown = ", ".join(f"{key}={value!r}" for key, value in options.items())
             narrowed = replace(request, ceiling=ceiling) if request.error is not None else request

@@ -159,9 +159,9 @@ class CPResponseFitter(ResponseFitter[CP]):
 
     def terms(self, factors: Factors) -> Terms:
         """Every factor has the rank, and an axis or all."""
-        taps = {f"axis{a}": "r" + SPATIAL[a] for a in self.scheme.axes}
+        taps = {f"axis{a}": "r" + SPATIAL[a] for a in sorted(self.scheme.axes)}
         letters = {"in": "ri", "out": "or", "spatial": "r" + SPATIAL[: len(self.shape) - 3]} | taps
-        return [(letters[name], factor) for name, factor in factors.items()]
+        return [(letters[name], factors[name]) for name in letters if name in factors]
 
     def factors(self, rank: Rank) -> Factors:
         """Give all factors of a term one norm."""

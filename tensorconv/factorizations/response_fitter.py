@@ -20,7 +20,7 @@ from tensorconv.moments import Moments
 
 S = TypeVar("S", bound=Scheme)
 Terms = list[tuple[str, Array]]
-SPATIAL = "xyzwvu"  # letters of the spatial axes
+SPATIAL = "xyzwvuXYZWVU"  # letters of the spatial axes
 RUNGS = 48  # shares of the cost that are looked at where a method has several ranks
 EXACT = 1e-12  # an error of the responses that steps in the metric could only blur
 FLOOR = 1e-8  # of a channel metric, as a share of its largest eigenvalue: it only changes coordinates
@@ -194,7 +194,9 @@ class ResponseFitter(Fitter[S]):
         try:
             found = searches.nearest_meeting(lambda j: attempt(ladder[j - 1]), error, guess, len(ladder))
         except RankError as missed:
-            raise RankError(searches.unmet(error, attempt(ladder[-1]), ladder[-1])) from missed
+            last = ladder[-1]
+            shown = last if len(last) > 1 else last[0]
+            raise RankError(searches.unmet(error, attempt(last), shown)) from missed
         return ladder[found - 1]
 
     def meet_budget(self, cost: Callable[[Rank], Fraction], limit: Fraction, maximum: Rank) -> Rank | None:

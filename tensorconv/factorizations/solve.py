@@ -157,8 +157,8 @@ def affordable(scheme: Scheme, request: Request, shares: Sequence[float]) -> lis
     """
     layer = scheme.layer
     dense = request.cost(layer, layer.chain)
-    moments = None if request.statistics is None else request.statistics.moments(layer)
     with one_blas_thread():
+        moments = None if request.statistics is None else request.statistics.moments(layer)
         fitter = scheme.fitter() if moments is None else scheme.response_fitter(moments)
         ranks_found = dict.fromkeys(
             fitter.meet_budget(
@@ -184,8 +184,8 @@ def refitted(found: Factorization, statistics: Any) -> Factorization:
     Factorization
         Of the same method, options and rank.
     """
-    moments = statistics.moments(found.layer)
     with one_blas_thread():
+        moments = statistics.moments(found.layer)
         fitter = found.scheme.response_fitter(moments)
         fitter.start = dict(found.factors)
         return _fitted(found.scheme, fitter, found.ranks, moments)

@@ -218,9 +218,10 @@ class SplitSVDResponseFitter(ResponseFitter[SplitSVD]):
         """Project the responses onto their leading directions."""
         if self.bases is None:
             return super().fitted(group, rank)
+        if rank == self.scheme.maximum:
+            return self.targets[group]
         leading = self.bases[group][:, : rank[0]]
-        projected: Array = leading @ (leading.T @ self.targets[group])
-        return projected
+        return np.asarray(leading @ (leading.T @ self.targets[group]))
 
 
 def _variants(layer: ConvLayer) -> list[dict[str, Any]]:

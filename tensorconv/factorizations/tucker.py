@@ -175,7 +175,7 @@ class TuckerResponseFitter(ResponseFitter[Scheme]):
         """Ranks of the axes are their own letters, or the axes themselves."""
         core = np.tensordot(factors["out"], factors["core"], 1)
         axes = [a for a in range(core.ndim - 2) if f"axis{a}" in factors]
-        ranks = "stpqlm" if axes else SPATIAL
+        ranks = "stpqlmSTPQLM" if axes else SPATIAL
         taps = [(SPATIAL[a] + ranks[a], factors[f"axis{a}"]) for a in axes]
         return [("bi", factors["in"]), ("ob" + ranks[: core.ndim - 2], core), *taps]
 

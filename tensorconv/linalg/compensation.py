@@ -181,7 +181,7 @@ class _Fit:
         noise = len(flat) * EPS  # by the whole size, so that rounding of the coupling stays small when whitened
         if values.min() < -10 * noise * float(np.abs(self.blocks).max()):
             raise KernelError(f"metric must be positive semidefinite, got a block with eigenvalue {values.min():.3g}")
-        kept = values > noise * values[:, -1:]
+        kept = values > noise * np.maximum(values[:, -1:], noise * values.max())  # of no variance but rounding: dead
         self.alive: Array = np.any(kept, axis=1)
         roots = np.sqrt(values, out=np.full_like(values, np.inf), where=kept)
         self.whitening = np.ascontiguousarray(np.swapaxes(vectors / roots[:, None], 1, 2))  # W: W C_ii W.T = identity

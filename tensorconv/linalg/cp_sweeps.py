@@ -20,7 +20,7 @@ STEP, FASTER, SLOWER, STEPS = 1.0, 1.05, 0.7, (1.0, 10.0)  # the extrapolation: 
 JUDGED = 2  # every how many sweeps the extrapolation is judged before its sweep: after it, all are
 RISE = 3.0  # by how many times the last gain it may raise the squared error, which the next sweep lowers again
 INVERTED = 1e-10  # with at least this ridge an explicit inverse is safe, and faster than two triangular solves
-TINY = float(np.finfo(float).tiny)
+TINY = 1e-200  # the least mean that a ridge is a share of: a zero matrix is inverted without overflow
 
 
 @dataclass

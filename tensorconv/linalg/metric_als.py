@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,8 @@ Array = NDArray[Any]
 Term = tuple[str, Array]
 STEPS = 3  # of conjugate gradients for a factor, before the next one has its turn
 DECAY = 1e-3  # of the preconditioned residual, at which they stop sooner
-SINGULAR = 1e-12  # eigenvalues of Gram matrices below this share of the largest are noise
+SINGULAR = 1e-12  # eigenvalues of Gram matrices of features of one size below this share of the largest are noise
+UNSEEN = 1e-15  # share of the metric's trace below which it does not see a direction
 RIDGE = 1e-6  # of preconditioners, as a share of the mean diagonal
 ENTRIES = 2**40  # no limit of intermediate products: with numpy's, three factors at a time miss the BLAS
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -181,15 +183,11 @@ class _Problem:
         others = [self.terms[i] for i in self.others]
         features = contracted([*others, *eyes], "".join(seen) + self.output[1:]).reshape(-1, self.target.shape[1])
         pulled = features @ self.metric
-        gram, cross = pulled @ features.T, self.pulled @ features.T
-        if self.limit is None or self.limit >= min(cross.shape):
-            solution = _solved(gram, cross)
-        else:
-            values, vectors = np.linalg.eigh(gram)
-            kept = values > SINGULAR * max(float(values[-1]), 0.0)
-            whitened = (cross @ vectors[:, kept]) / np.sqrt(values[kept])
-            left = np.linalg.svd(whitened, full_matrices=False)[0][:, : self.limit]
-            solution = left @ ((left.T @ whitened) / np.sqrt(values[kept])) @ vectors[:, kept].T
+        squares = np.einsum("fn,fn->f", pulled, features)
+        unseen = squares <= UNSEEN * np.einsum("fn,fn->f", features, features) * np.trace(self.metric)
+        gains = np.where(unseen, 0.0, 1 / np.sqrt(np.where(unseen, 1.0, squares)))  # to features of one size
+        gram = gains[:, None] * (pulled @ features.T) * gains
+        solution = _regressed(gram, self.pulled @ features.T * gains, self.limit) * gains
         at = letters.index(self.output[0])
         sizes = [array.shape[letters.index(c)] for c in inner]
         self.terms[j] = (letters, np.moveaxis(solution.reshape(-1, *sizes), 0, at))
@@ -245,8 +243,7 @@ class _Problem:
         pool = iter(self._unused())
         names: dict[str, str] = {}
         for c in dict.fromkeys("".join(term_letters for term_letters, _ in others)):
-            shared = c in batch or c == self.output[0]
-            names[c] = c if shared else next(pool)
+            names[c] = c if c in batch or c == self.output[0] else next(pool)
         copies = [("".join(names[c] for c in term_letters), array) for term_letters, array in others]
         links = [(c + names[c], self.marginals[c]) for c in names if c in self.marginals and names[c] != c]
         form = "".join(batch) + "".join(ranks) + "".join(names[c] for c in ranks)
@@ -282,16 +279,21 @@ def _inverse(matrices: Array) -> Array:
     return inverted
 
 
-def _solved(gram: Array, cross: Array) -> Array:
-    """Return ``cross @ gram^-1``, on the range of the Gram matrix where it is singular."""
-    try:
-        factor = scipy.linalg.cho_factor(gram, lower=True, check_finite=False)
-        if np.min(np.diag(factor[0])) ** 2 > SINGULAR * np.max(np.diag(gram)):
-            solution: Array = scipy.linalg.cho_solve(factor, cross.T, check_finite=False).T
-            return solution
-    except np.linalg.LinAlgError:
-        pass
+def _regressed(gram: Array, cross: Array, limit: int | None) -> Array:
+    """Return ``cross @ gram^-1`` on the range of the Gram matrix, cut to a rank in its metric."""
+    is_cut = limit is not None and limit < min(cross.shape)
+    if not is_cut:
+        with suppress(np.linalg.LinAlgError):
+            factor = scipy.linalg.cho_factor(gram, lower=True, check_finite=False)
+            if np.min(np.diag(factor[0])) ** 2 > SINGULAR:
+                solution: Array = scipy.linalg.cho_solve(factor, cross.T, check_finite=False).T
+                return solution
     values, vectors = np.linalg.eigh(gram)
     kept = values > SINGULAR * max(float(values[-1]), 0.0)
-    on_range: Array = ((cross @ vectors[:, kept]) / values[kept]) @ vectors[:, kept].T
+    roots = np.sqrt(values[kept])
+    whitened = (cross @ vectors[:, kept]) / roots
+    if is_cut:
+        left = np.linalg.svd(whitened, full_matrices=False)[0][:, :limit]
+        whitened = left @ (left.T @ whitened)
+    on_range: Array = (whitened / roots) @ vectors[:, kept].T
     return on_range

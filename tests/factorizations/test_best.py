@@ -162,3 +162,117 @@ def test_a_budget_that_the_layer_itself_fits_keeps_it(budget: float) -> None:
     f = tc.factorize(np.random.default_rng(0).standard_normal((8, 6, 3, 3)), budget=budget)
     assert f.method == "dense"
     assert f.relative_error == 0
+
+
+# ---- the best for data
+
+
+def data_of(layer: tc.ConvLayer, *, targets: bool = False, **options: Any) -> tuple[Any, Any, tc.PatchStatistics]:
+    x = contracts.correlated_inputs(layer)
+    z = contracts.wanted_responses(layer, x) if targets else None
+    return x, z, contracts.statistics_of(layer, x, z, **options)
+
+
+@pytest.mark.parametrize("method", ["svd", "depthwise_separable", "tucker", "cp"])
+def test_statistics_reach_the_method(method: str) -> None:
+    layer = cases.layer("uneven 1d")
+    _, _, stats = data_of(layer)
+    contracts.check_same(
+        tc.factorize(layer, method, rank=2, statistics=stats), tc.methods()[method](layer, 2, statistics=stats)
+    )
+
+
+def test_a_method_that_takes_no_statistics_says_which_do() -> None:
+    layer = cases.layer("uneven 1d")
+    with pytest.raises(RankError) as caught:
+        tc.factorize(layer, "tensor_train", rank=2, statistics=data_of(layer)[2])
+    message = "method 'tensor_train' takes no statistics; take one of depthwise_separable, svd, tucker, cp"
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("case", ["unequal 2d", "grouped 2d", "uneven 1d"])
+@pytest.mark.parametrize("targets", [False, True])
+def test_the_best_for_the_data_meets_the_error_of_their_responses(case: str, targets: bool) -> None:
+    layer = cases.layer(case)
+    x, z, stats = data_of(layer, targets=targets)
+    error = 0.5 if targets else 0.2
+    f = tc.factorize(layer, error=error, statistics=stats)
+    assert f.method != "dense"
+    contracts.check_responses(layer, f, x, z)
+    assert f.response_error is not None
+    assert f.response_error <= error
+    cost = contracts.cost(f.sequence, "macs", None)
+    assert cost < contracts.cost(tc.ConvSequence((layer,)), "macs", None)
+    for trial in f.tried:
+        assert (trial.rank is None) == (trial.response_error is None) == (trial.relative_error is None)
+        assert trial.response_error is None or trial.response_error <= error
+    (chosen,) = [trial for trial in f.tried if trial.note == "chosen"]
+    assert (chosen.relative_error, chosen.response_error) == (f.relative_error, f.response_error)
+    assert chosen.cost == min(trial.cost for trial in f.tried if trial.cost is not None)
+    assert {trial.method for trial in f.tried} == {"svd", "depthwise_separable", "tucker", "cp"}  # no tensor_train
+    lines = str(f.tried).splitlines()
+    assert lines[0].split() == ["method", "options", "rank", "error", "response", "error", "cost", "note"]
+    (line,) = [line for line in lines if line.endswith("chosen")]
+    assert f"{f.relative_error:.3g}" in line
+    assert f"{f.response_error:.3g}" in line
+
+
+@pytest.mark.parametrize("case", ["unequal 2d", "grouped 2d"])
+def test_the_best_of_a_budget_for_the_data_is_the_least_response_error(case: str) -> None:
+    layer = cases.layer(case)
+    _, _, stats = data_of(layer, shrinkage=0.05)
+    f = tc.factorize(layer, budget=0.7, of="parameters", statistics=stats)
+    assert contracts.cost(f.sequence, "parameters", None) <= 0.7 * layer.n_parameters
+    found = [trial for trial in f.tried if trial.response_error is not None]
+    assert f.response_error == min(trial.response_error for trial in found if trial.response_error is not None)
+    # the one of least error of the kernel is another
+    assert f.relative_error > min(trial.relative_error for trial in found if trial.relative_error is not None)
+
+
+@pytest.mark.parametrize("targets", [False, True])
+@pytest.mark.parametrize("case", ["unequal 2d", "plain 1d"])
+def test_where_nothing_cheaper_is_good_enough_the_layer_is_kept(case: str, targets: bool) -> None:
+    layer = cases.layer(case)
+    x, z, stats = data_of(layer, targets=targets)
+    f = tc.factorize(layer, error=1e-9, statistics=stats)
+    assert (f.method, f.relative_error) == ("dense", 0.0)
+    contracts.check_bias(layer, f)
+    y = tc.convolve(x, layer)
+    wanted = y if z is None else z
+    assert f.response_error == pytest.approx(np.linalg.norm(wanted - y) / np.linalg.norm(wanted), rel=1e-9, abs=1e-14)
+    assert f.tried[-1] == Trial(
+        "dense", "", None, 0.0, 1.0, "chosen: nothing cheaper meets the error", f.response_error
+    )
+    assert f.n_parameters == layer.n_parameters
+
+
+def test_the_layer_itself_fits_its_own_budget_unless_the_data_ask_for_another() -> None:
+    layer = cases.layer("unequal 2d")
+    _, _, stats = data_of(layer)
+    kept = tc.factorize(layer, budget=1.0, statistics=stats)
+    assert kept.method == "dense"
+    assert kept.response_error is not None
+    assert kept.response_error <= 1e-14
+    _, _, stats = data_of(layer, targets=True)
+    f = tc.factorize(layer, budget=1.3, statistics=stats)
+    dense = f.tried[-1]
+    assert (dense.method, dense.cost, dense.relative_error) == ("dense", 1.0, 0.0)
+    assert f.method != "dense"  # whose responses are not those wanted
+    assert f.response_error is not None
+    assert dense.response_error is not None
+    assert f.response_error < dense.response_error
+
+
+def test_a_layer_without_bias_is_counted_without() -> None:
+    layer = tc.ConvLayer.of(KERNEL)
+    _, _, stats = data_of(layer)
+    f = tc.factorize(layer, error=0.4, of="parameters", statistics=stats)
+    (chosen,) = [trial for trial in f.tried if trial.note == "chosen"]
+    assert chosen.cost == f.n_parameters / KERNEL.size
+    assert f.n_parameters == sum(step.kernel.size for step in f.sequence) + 8
+
+
+def test_the_best_for_data_is_repeatable() -> None:
+    layer = cases.layer("grouped 2d")
+    _, _, stats = data_of(layer)
+    contracts.check_repeatable(lambda: tc.factorize(layer, error=0.2, statistics=stats))

@@ -21,7 +21,7 @@ from tensorly.tucker_tensor import tucker_to_tensor
 
 import tensorconv as tc
 from tensorconv.errors import GeometryError, KernelError, RankError, TensorconvError, UnsupportedExportError
-from tensorconv.factorizations import Factorization, Request, register, registered, solve
+from tensorconv.factorizations import Factorization, Request, affordable, register, registered, solve
 
 KERNEL = np.random.default_rng(0).standard_normal((8, 6, 3, 3))
 
@@ -327,6 +327,42 @@ WRONG: dict[str, Callable[[], object]] = {
 def test_what_is_wrong_is_refused_by_an_error_of_ours(wrong: str) -> None:
     with pytest.raises(TensorconvError):
         WRONG[wrong]()
+
+
+# ---- requests with data
+
+
+def test_the_bias_that_data_give_is_counted() -> None:
+    for bias in (None, np.ones(8)):
+        layer = tc.ConvLayer.of(KERNEL, bias)
+        stats = contracts.statistics_of(layer, contracts.correlated_inputs(layer))
+        chain = [((3, 6, 3, 3), layer.geometry), ((8, 3, 1, 1), tc.ConvGeometry.of(2))]
+        n_bias = 0 if bias is None else 8
+        for given, corrected in ((None, n_bias), (stats, 8)):
+            request = Request(rank=3, of="parameters", statistics=given)
+            assert request.cost(layer, layer.chain) == KERNEL.size + n_bias  # the layer stays as it is
+            assert request.cost(layer, chain) == 3 * 54 + 24 + corrected
+            assert request.cost(layer, tc.svd(layer, 3, statistics=given).sequence.chain) == 3 * 54 + 24 + corrected
+
+
+@pytest.mark.parametrize("case", ["uneven 1d", "grouped 2d"])
+@pytest.mark.parametrize("method", ["svd", "depthwise_separable", "tucker"])
+@pytest.mark.parametrize("with_data", [False, True])
+def test_several_budgets_are_met_as_one_after_another(case: str, method: str, with_data: bool) -> None:
+    layer = cases.layer(case)
+    stats = contracts.statistics_of(layer, contracts.correlated_inputs(layer)) if with_data else None
+    scheme, shares = registered()[method].scheme(layer), (0.001, 0.3, 0.5, 0.7, 0.71, 0.9)
+    found = affordable(scheme, Request(budget=1.0, of="parameters", statistics=stats), shares)
+    expected: dict[Any, Factorization] = {}
+    for share in shares:
+        try:
+            f = tc.methods()[method](layer, budget=share, of="parameters", statistics=stats)
+        except RankError:
+            continue
+        expected[f.rank] = f
+    assert [f.rank for f in found] == list(expected)[::-1]
+    for f in found:
+        contracts.check_same(f, expected[f.rank])
 
 
 # ---- what a result says
