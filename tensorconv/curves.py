@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tensorconv.allocation import Option
 from tensorconv.errors import RankError
 from tensorconv.factorizations import Request, affordable, registered
-from tensorconv.layers import ConvLayer
+from tensorconv.layers import as_layer
 from tensorconv.statistics import PatchStatistics
 
 SHARES = (0.04, 0.055, 0.075, 0.1, 0.14, 0.19, 0.25, 0.32, 0.4, 0.5, 0.6, 0.75)
@@ -16,7 +17,7 @@ Curve = tuple[Option, ...]
 
 
 def error_curve(
-    layer: ConvLayer,
+    layer: Any,
     statistics: PatchStatistics,
     *,
     input_size: Sequence[int] | None = None,
@@ -29,8 +30,8 @@ def error_curve(
 
     Parameters
     ----------
-    layer : ConvLayer
-        The layer.
+    layer : ConvLayer or array_like, shape (O, I, K1..KN)
+        The layer; an array means stride 1 without padding.
     statistics : PatchStatistics
         Of its inputs.
     input_size : sequence of int, optional
@@ -40,30 +41,53 @@ def error_curve(
     methods : iterable of str, optional
         Names of methods that take statistics; all of them if not given.
     shares : sequence of float
-        Shares of the dense cost, below 1.
+        Shares of the dense cost, above 0; of one that not even rank 1 meets there is nothing.
     rng : int or numpy.random.Generator
         Seed for methods with random starts.
 
     Returns
     -------
     tuple of Option
-        The layer as it is (label None), then factorizations (their labels), with squared response errors.
+        First the layer as it is, of error 0 and label None; then factorizations (their labels) by rising cost, with
+        their squared response errors.
 
     Raises
     ------
     RankError
-        If a method does not exist or takes no statistics.
+        If a method does not exist or takes no statistics, or a share is not above 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tensorconv as tc
+    >>> rng = np.random.default_rng(0)
+    >>> layer = tc.ConvLayer.of(rng.standard_normal((8, 8, 3)), padding=1)
+    >>> statistics = tc.PatchStatistics(layer)
+    >>> statistics.update(np.cumsum(rng.standard_normal((4, 8, 50)), axis=2))
+    >>> for option in tc.error_curve(layer, statistics, of="parameters", methods=["svd"], shares=[0.3, 0.5]):
+    ...     print(option.cost, f"{option.error:.3f}", option.label and option.label.rank)
+    192 0.000 None
+    40 0.273 1
+    40 0.273 1
+    72 0.125 2
+    72 0.126 2
     """
+    one = as_layer(layer)
     able = {name: method for name, method in registered().items() if method.takes_statistics}
     names = list(able) if methods is None else list(methods)
     for name in names:
         if name not in able:
             raise RankError(f"methods must be of {', '.join(able)}, which take statistics, got {name!r}")
-    plain = Request(budget=1.0, of=of, input_size=input_size, statistics=statistics)
-    options = [Option(plain.cost(layer, layer.chain), 0.0)]
+    if not all(0 < share < math.inf for share in shares):
+        raise RankError(f"shares must be numbers above 0, such as 0.1 for 10 % of the cost, got {shares}")
+    request = Request(budget=1.0, of=of, input_size=input_size, statistics=statistics)
+    options = []
     for name in names:
-        for variant in able[name].variants(layer):
-            scheme = able[name].scheme(layer, **variant, **({"rng": rng} if able[name].seeded else {}))
-            every = affordable(scheme, plain, shares)
-            options += [Option(plain.cost(layer, found.sequence.chain), found.error**2, found) for found in every]
-    return tuple(options)
+        for variant in able[name].variants(one):
+            scheme = able[name].scheme(one, **variant, **({"rng": rng} if able[name].seeded else {}))
+            options += [
+                Option(request.cost(one, scheme.chain(found.ranks)), found.error**2, found)
+                for found in affordable(scheme, request, shares)
+            ]
+    options.sort(key=lambda option: (option.cost, option.error))
+    return (Option(request.cost(one, one.chain), 0.0), *options)

@@ -11,7 +11,7 @@ import pytest
 from tensorconv.arrays import Array
 from tensorconv.moments import Moments, approximating_shrinkage
 
-G, O, N, P = 2, 3, 5, 60
+G, O, N, P = 2, 3, 5, 60  # noqa: E741 - the letters of the shapes
 U = 2.0**-53
 DIRECTIONS = {"regular": 5, "dependent": 3, "one": 1, "none": 0}  # that the samples spread over
 

@@ -43,11 +43,12 @@ class ResponseFitter(Fitter[S]):
     def __init__(self, scheme: S, moments: Moments) -> None:
         super().__init__(scheme)
         self.roots, targets = moments.problem
-        self.metrics, blind = moments.metrics, ~moments.metrics.any(axis=(1, 2))
+        self.metrics = moments.metrics
+        blind = np.array([not metric.any() for metric in self.metrics])
         if blind.any():  # patches that never change say nothing: these groups keep what they can of the kernel
             whole = np.eye(self.metrics.shape[1])
             self.roots, self.metrics = (np.where(blind[:, None, None], whole, a) for a in (self.roots, self.metrics))
-        self.targets = targets / self.scale
+        self.targets: Array = targets / self.scale
         self.start: Factors | None = None  # factors of the scheme's ranks to go on from
         self.latest: tuple[Rank, list[Factors]] | None = None  # ranks and starts of the fit before
         self.plain = scheme.fitter()

@@ -221,7 +221,8 @@ class SplitSVDResponseFitter(ResponseFitter[SplitSVD]):
         if rank == self.scheme.maximum:
             return self.targets[group]
         leading = self.bases[group][:, : rank[0]]
-        return np.asarray(leading @ (leading.T @ self.targets[group]))
+        projected: Array = leading @ (leading.T @ self.targets[group])
+        return projected
 
 
 def _variants(layer: ConvLayer) -> list[dict[str, Any]]:

@@ -140,9 +140,8 @@ class _Problem:
         grid = self.metric.reshape(*sizes, *sizes)
         found, n = {}, len(sizes)
         for axis, letter in enumerate(self.output[1:]):
-            left = list(range(n))
-            right = [n if a == axis else a for a in range(n)]
-            marginal = np.einsum(grid, left + right, [axis, n])
+            left, right = LETTERS[:n], LETTERS[:axis] + LETTERS[n] + LETTERS[axis + 1 : n]
+            marginal: Array = np.einsum(f"{left}{right}->{LETTERS[axis]}{LETTERS[n]}", grid)
             mean = float(np.trace(marginal)) / len(marginal)
             found[letter] = marginal / mean if mean > 0 else np.eye(len(marginal))
         return found
