@@ -219,7 +219,8 @@ class SplitSVDResponseFitter(ResponseFitter[SplitSVD]):
         if self.bases is None:
             return super().fitted(group, rank)
         if rank == self.scheme.maximum:
-            return self.targets[group]
+            whole: Array = self.targets[group]
+            return whole
         leading = self.bases[group][:, : rank[0]]
         projected: Array = leading @ (leading.T @ self.targets[group])
         return projected
