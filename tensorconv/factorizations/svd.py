@@ -218,12 +218,9 @@ class SplitSVDResponseFitter(ResponseFitter[SplitSVD]):
         """Project the responses onto their leading directions."""
         if self.bases is None:
             return super().fitted(group, rank)
-        if rank == self.scheme.maximum:
-            whole: Array = self.targets[group]
-            return whole
-        leading = self.bases[group][:, : rank[0]]
-        projected: Array = leading @ (leading.T @ self.targets[group])
-        return projected
+        target: Array = self.targets[group]
+        leading: Array = self.bases[group][:, : rank[0]]
+        return target if rank == self.scheme.maximum else leading @ (leading.T @ target)
 
 
 def _variants(layer: ConvLayer) -> list[dict[str, Any]]:
