@@ -194,7 +194,7 @@ def exactness_bound(layer: tc.ConvLayer, f: Factorization) -> Array:
     u, norm = UNIT[layer.dtype.name], np.linalg.norm(layer.kernel.astype(np.float64).ravel())
     # each factor is stored once, and the kernel; orthonormal factors are orthonormal to n u64 of the norm
     stored = gamma(len(f.factors) + 1, u) * stored_magnitude(f) + u * SMALLEST_NORMAL[layer.dtype.name]
-    return stored + 4 * gamma(n_sums(f), U64) * (norm + stored_magnitude(f))
+    return np.asarray(stored + 4 * gamma(n_sums(f), U64) * (norm + stored_magnitude(f)))
 
 
 def check_verified(layer: tc.ConvLayer, f: Factorization, *, exact: bool | None = None) -> None:

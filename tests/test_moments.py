@@ -166,7 +166,7 @@ def test_the_shrinkage_nearly_minimises_the_distance_from_the_true_covariance() 
 
         found.append(lost(approximating_shrinkage(rows[None], n)))
         best.append(min(lost(share) for share in np.linspace(0, 1, 51)))
-    assert np.mean(found) <= 1.1 * np.mean(best)  # measured: 1.03; no shrinkage at all gives 1.5
+    assert np.mean(found) <= 1.1 * np.mean(best)  # measured: 1.06; without any shrinkage 1.44
 
 
 def test_the_shrinkage_of_groups_is_the_largest() -> None:

@@ -170,19 +170,6 @@ def test_a_layer_that_matters_more_gets_more() -> None:
     assert more > other
 
 
-def test_nonlinear_fits_are_closer_after_the_activation() -> None:
-    rng = np.random.default_rng(4)
-    layer = tc.ConvLayer.of(rng.standard_normal((12, 6, 3)), rng.standard_normal(12) - 4, padding=1)
-    x = np.cumsum(rng.standard_normal((40, 6, 60)), axis=2) / 3
-    statistics = tc.PatchStatistics(layer)
-    statistics.update(x)
-    start = tc.svd(layer, 4, statistics=statistics)
-    linear, bent = (
-        tc.reconstruct([layer, RELU], x, choices=[start], n_sweeps=1, nonlinear=flag).error for flag in (False, True)
-    )
-    assert bent < 0.97 * linear
-
-
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -207,22 +194,3 @@ def test_what_cannot_be_done_is_said(change: dict[str, Any], error: type[Excepti
     chain, data = given.pop("chain"), given.pop("data")
     with pytest.raises(error, match=message):
         tc.reconstruct(chain, data, **given)
-
-
-def test_a_curve_is_what_single_calls_give() -> None:
-    layer = layers()[1]
-    x = images(6)[:, [0, 1, 2, 0, 1, 2, 0, 1]] + np.random.default_rng(5).standard_normal((6, 8, 12, 12))
-    statistics = tc.PatchStatistics(layer)
-    statistics.update(x)
-    curve = tc.error_curve(layer, statistics, shares=(0.2, 0.4), input_size=(12, 12), methods=["svd"])
-    assert (curve[0].label, curve[0].error, curve[0].cost) == (None, 0.0, layer.macs((12, 12)))
-    assert [option.cost for option in curve[1:]] == sorted(option.cost for option in curve[1:])
-    for split in ("out", "in", (0,), (1,)):
-        for share in (0.2, 0.4):
-            f = tc.svd(layer, budget=share, split=split, statistics=statistics, input_size=(12, 12))
-            assert any(
-                option.error == pytest.approx(f.error**2, rel=1e-6) and option.cost == f.sequence.macs((12, 12))
-                for option in curve[1:]
-            )
-    every = tc.error_curve(layer, statistics, shares=(0.3,), input_size=(12, 12))
-    assert {option.label.method for option in every[1:]} == {"svd", "depthwise_separable", "tucker", "cp"}

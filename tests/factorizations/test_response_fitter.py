@@ -342,7 +342,7 @@ def test_factors_may_come_in_any_order() -> None:
     layer = cases.layer("unequal 2d")
     f = tc.cp(layer, 5)
     stats = contracts.statistics_of(layer, contracts.correlated_inputs(layer), shrinkage=0.0)
-    turned = replace(f, factors=dict(reversed(f.factors.items())))
+    turned = replace(f, factors=dict(reversed(list(f.factors.items()))))
     contracts.check_same(replace(refitted(turned, stats), factors=refitted(f, stats).factors), refitted(f, stats))
 
 

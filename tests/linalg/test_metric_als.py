@@ -176,7 +176,9 @@ def test_a_limited_factor_is_a_reduced_rank_regression() -> None:
     z = target.reshape(6, -1) @ root.T
     left, right, error = reduced_rank_regression(z, seen, 2)
     assert abs(fit.errors[0] - error / np.linalg.norm(z)) <= 1e-9
-    np.testing.assert_allclose(dict(fit.terms)["obxy"].reshape(6, -1), left @ right, atol=1e-8 * np.linalg.norm(z))
+    np.testing.assert_allclose(
+        dict(fit.terms)["obxy"].reshape(6, -1), left @ right, atol=1e-8 * float(np.linalg.norm(z))
+    )
 
 
 @every_formula
@@ -240,3 +242,14 @@ def test_sweeps_stop_where_they_gain_little() -> None:
     assert all(gain > 0.01 for gain in gains[:-1])
     assert gains[-1] <= 0.01
     assert len(metric_als(drawn("cp"), "oixy", target, root.T @ root, n_iter_max=3, tol=0.0).errors) == 4
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_few_unknowns_are_solved_within_a_sweep(seed: int) -> None:
+    # conjugate gradients end after as many steps as the metric has eigenvalues, here four, or at 1e-3 of the residual;
+    # as many steps of steepest descent leave twice as much
+    target, root = problem("outer product", decades=1.5, seed=seed, i=2, x=2)
+    drawn_factor = np.asarray(np.random.default_rng(99).standard_normal(target.shape))
+    start: Terms = [("oix", drawn_factor), ("o", np.ones(len(target)))]
+    errors = metric_als(start, "oix", target, root.T @ root, n_iter_max=1).errors
+    assert errors[1] <= 0.1 * errors[0]
