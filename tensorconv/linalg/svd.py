@@ -129,7 +129,7 @@ def _decompose(wide: Array, power: float, refine: bool, small: Array, s: Array, 
         vectors = leading_eigenvectors(grams, rank)
     np.multiply(vectors, peak_signs(vectors), out=small)
     rows = np.swapaxes(small, -1, -2)
-    if values is not None and np.all(values[..., -1] > EVEN * values[..., 0]):
+    if values is not None and not refine and np.all(values[..., -1] > EVEN * values[..., 0]):
         np.sqrt(values, out=s)
         np.matmul(rows * (s ** (power - 1))[..., None], wide, out=large)
         return
