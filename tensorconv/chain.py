@@ -17,6 +17,7 @@ from tensorconv.factorizations import Factorization
 from tensorconv.layers import ConvLayer
 
 BATCH = 64  # images of an array that go through a chain together
+SAMPLE = 64  # images that are enough to compare responses by
 
 
 class MeasuredChain:
@@ -75,13 +76,26 @@ class MeasuredChain:
         if not self._norm:
             raise KernelError("data must get a response that is not zero everywhere, or there is nothing to keep")
 
-    def error(self, steps: Sequence[Any]) -> float:
+    def sample(self) -> MeasuredChain:
+        """Return the chain with some images of every batch, spread evenly, about 64 in all.
+
+        Returns
+        -------
+        MeasuredChain
+            The same steps with fewer data.
+        """
+        step = math.ceil(sum(map(len, self.batches)) / SAMPLE)
+        return MeasuredChain(self.steps, [batch[::step] for batch in self.batches], self.of)
+
+    def error(self, steps: Sequence[Any], values: Sequence[Any] | None = None) -> float:
         """Return the relative error of another chain's final responses to the data.
 
         Parameters
         ----------
         steps : sequence of ConvLayer, Factorization and callables
-            The other chain.
+            The other chain, or the end of one.
+        values : list of ndarray, optional
+            What goes into these steps; the data if not given.
 
         Returns
         -------
@@ -94,7 +108,7 @@ class MeasuredChain:
             If its responses are not finite.
         """
         lost = 0.0
-        for value, wanted in zip(self.batches, self._final, strict=True):
+        for value, wanted in zip(self.batches if values is None else values, self._final, strict=True):
             found = as_float_array("the compressed chain's response", applied(steps, value))
             lost += float(np.sum(np.subtract(found, wanted, dtype=np.float64) ** 2))
         return math.sqrt(lost) / self._norm

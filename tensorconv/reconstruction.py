@@ -21,8 +21,6 @@ from tensorconv.refit import refitted_after
 from tensorconv.statistics import PatchStatistics
 from tensorconv.text import aligned_table
 
-TINY = 1e-300  # weight of a layer without any effect, so that it is kept where that costs nothing
-
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
@@ -37,7 +35,8 @@ class Reconstruction:
     cost : Fraction
         Cost of all layers, over that of the original ones.
     curves : tuple of tuple of Option
-        Per layer what was tried, its label a Factorization, or None for the layer as it is.
+        Per layer what was worth choosing: a Factorization as label, or None for the layer as it is; its cost; and the
+        squared relative error of the final response if this layer alone is replaced.
     history : tuple of float
         The error after every sweep over the chain that lowered it.
     """
@@ -93,8 +92,8 @@ def reconstruct(
 ) -> Reconstruction:
     """Compress the layers of a chain so that its responses to data change least.
 
-    First every layer alone is factorized at many costs, to the response it should give; how much its error counts is
-    measured on the chain's final response; the choice of least total error within the budget is an integer program
+    First every layer alone is factorized at many costs, to the response it should give, and what that does to the
+    chain's final response is measured; the choice of least total error within the budget is an integer program
     (:func:`tensorconv.allocate`). Then the layers are fitted shallow to deep, asymmetrically (Zhang, Zou, He, Sun,
     2015, section 2.3): the inputs are those that the compressed layers before it give, the targets are the original
     responses, so that a layer makes good what was lost before it. Further sweeps go on from there, and count only
@@ -190,16 +189,23 @@ def reconstruct(
 def _curves(
     original: MeasuredChain, kept: set[int], shrinkage: float | None, options: dict[str, Any]
 ) -> tuple[Curve, ...]:
-    """Return what every layer's responses to its original inputs lose at what cost."""
-    curves, values = list[Curve](), list[Any](original.batches)
-    for step in original.steps:
+    """Return what is worth choosing for every layer, and what each choice alone does to the final response."""
+    sample, curves = original.sample(), list[Curve]()
+    values, few = list[Any](original.batches), list[Any](sample.batches)
+    for i, step in enumerate(original.steps):
         n = len(curves)
-        if isinstance(step, ConvLayer) and n in kept:
-            curves.append((Option(original.cost(n), 0.0),))
-        elif isinstance(step, ConvLayer):
-            statistics, size = _statistics(step, shrinkage, values), original.sizes[n]
-            curves.append(error_curve(step, statistics, input_size=size, of=original.of, **options))
+        if isinstance(step, ConvLayer):
+            front = [Option(original.cost(n), 0.0)]
+            if n not in kept:
+                statistics, size = _statistics(step, shrinkage, values), original.sizes[n]
+                least, end = math.inf, original.steps[i + 1 :]
+                for option in error_curve(step, statistics, input_size=size, of=original.of, **options)[1:]:
+                    if option.error < least:
+                        least = option.error
+                        front.append(replace(option, error=sample.error([option.label, *end], few) ** 2))
+            curves.append(tuple(front))
         advance(step, values)
+        advance(step, few)
     return tuple(curves)
 
 
@@ -214,7 +220,7 @@ def _repriced(original: MeasuredChain, kept: set[int], curves: Sequence[Curve]) 
 
 
 def _allocated(original: MeasuredChain, curves: Sequence[Curve], budget: float) -> list[Factorization | None]:
-    """Weigh every layer's error by what it does to the final response, and choose within the budget."""
+    """Choose within the budget what changes the final response least, the changes added up."""
     limit, least = Fraction(budget) * original.dense, sum(min(option.cost for option in curve) for curve in curves)
     if least > limit:
         share = math.ceil(least / original.dense * 10_000) / 10_000
@@ -222,16 +228,7 @@ def _allocated(original: MeasuredChain, curves: Sequence[Curve], budget: float) 
             f"budget={budget:g} of {original.of} cannot be met: the cheapest choices, layers that are kept included, "
             f"cost {share:g} of the chain; ask for at least that, keep fewer layers, or offer smaller shares"
         )
-    weights = []
-    for n, curve in enumerate(curves):
-        weights.append(1.0)
-        tried = [option for option in curve if option.label is not None and option.error > 0]
-        if tried:  # what is best at this layer's share of the budget, or cheapest
-            aim = Fraction(budget) * original.cost(n)
-            usual = min(tried, key=lambda option: (max(option.cost - aim, 0), option.error))
-            steps = [usual.label if i == original.at[n] else step for i, step in enumerate(original.steps)]
-            weights[-1] = max(original.error(steps) ** 2 / usual.error, TINY)
-    chosen = allocate(curves, limit, weights=weights)
+    chosen = allocate(curves, limit)
     return [curve[i].label for curve, i in zip(curves, chosen, strict=True)]
 
 

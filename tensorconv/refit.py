@@ -127,7 +127,7 @@ def _draw(
         images, places = np.divmod(part - first, target[0, 0].size)
         seen.append(_patches_at(as_float_array("inputs", x), layer, images, places))
         rows = target.reshape(*target.shape[:2], -1)[images, :, places]
-        wanted.append(rows.T.reshape(layer.geometry.groups, -1, len(part)))
+        wanted.append(rows.T.reshape(layer.geometry.groups, rows.shape[1] // layer.geometry.groups, len(part)))
         first += size
     return _Positions(*(np.concatenate(part, axis=2, dtype=np.float64) for part in (seen, wanted)))
 
@@ -140,7 +140,7 @@ def _patches_at(x: Array, layer: ConvLayer, images: Array, places: Array) -> Arr
     entries = patches(numbers, one_channel)[0][:, places].astype(np.intp)  # (K, P); 0 where a tap reads nothing
     padded = np.pad(x.reshape(*x.shape[:2], -1), ((0, 0), (0, 0), (1, 0)))
     seen = padded[images[:, None], :, entries.T]  # (P, K, C)
-    return seen.transpose(2, 1, 0).reshape(layer.geometry.groups, -1, len(places))
+    return seen.transpose(2, 1, 0).reshape(layer.geometry.groups, layer.kernel[0].size, len(places))
 
 
 class _Samples:

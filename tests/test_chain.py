@@ -31,6 +31,27 @@ def test_errors_are_relative_to_the_response() -> None:
     assert chain.error([FIRST, doubled]) == pytest.approx(1, rel=1e-12)
 
 
+def test_the_end_of_a_chain_is_judged_on_what_goes_into_it() -> None:
+    chain = MeasuredChain([FIRST, np.tanh, SECOND], X, "macs")
+    values = [np.tanh(tc.convolve(batch, FIRST)) for batch in chain.batches]
+    f = tc.svd(SECOND, 2)
+    assert chain.error([f], values) == chain.error([FIRST, np.tanh, f]) > 0
+    wanted = tc.convolve(np.tanh(tc.convolve(X, FIRST)), SECOND)
+    lost = np.linalg.norm(applied([FIRST, np.tanh, f], X) - wanted) / np.linalg.norm(wanted)
+    assert chain.error([f], values) == pytest.approx(lost, rel=1e-12)  # sums of 2e3 squares in another order
+
+
+def test_a_sample_has_images_of_every_batch() -> None:
+    rng = np.random.default_rng(3)
+    batches = [rng.standard_normal((n, 3, 11)) for n in (100, 1, 60)]
+    sample = MeasuredChain([FIRST, SECOND], batches, "bytes").sample()  # 161 images: every third
+    assert [len(batch) for batch in sample.batches] == [34, 1, 20]
+    assert all(part.tobytes() == batch[::3].tobytes() for part, batch in zip(sample.batches, batches, strict=True))
+    assert (sample.of, sample.steps) == ("bytes", [FIRST, SECOND])
+    few = MeasuredChain([FIRST], X[:64], "macs").sample()
+    assert few.batches[0].tobytes() == X[:64].tobytes()
+
+
 def test_batches_advance_in_place() -> None:
     values = [X[:2], X[2:4]]
     advance(FIRST, values)
