@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tensorconv.factorizations.tensor_train import tensor_train
     from tensorconv.factorizations.tucker import tucker
     from tensorconv.geometry import ConvGeometry
-    from tensorconv.layers import ConvLayer, ConvSequence
+    from tensorconv.layers import ConvLayer, ConvSequence, PadLayer
     from tensorconv.models import read_layers
     from tensorconv.reconstruction import Reconstruction, reconstruct
     from tensorconv.statistics import PatchStatistics
@@ -39,6 +39,7 @@ _HOMES = {
     "ConvLayer": "layers",
     "ConvSequence": "layers",
     "Factorization": "factorizations",
+    "PadLayer": "layers",
     "PatchStatistics": "statistics",
     "Reconstruction": "reconstruction",
     "Report": "verdict",
@@ -71,6 +72,7 @@ __all__ = [
     "ConvLayer",
     "ConvSequence",
     "Factorization",
+    "PadLayer",
     "PatchStatistics",
     "Reconstruction",
     "Report",

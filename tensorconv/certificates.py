@@ -11,9 +11,9 @@ import numpy as np
 import scipy.linalg
 
 from tensorconv.arrays import Array, as_float_array, smallest_normal, unit_roundoff
-from tensorconv.convolution import convolve
+from tensorconv.convolution import convolve, pad_by_values
 from tensorconv.errors import GeometryError, KernelError
-from tensorconv.layers import ConvLayer, as_sequence
+from tensorconv.layers import ConvLayer, PadLayer, as_sequence
 from tensorconv.linalg import one_blas_thread
 
 U64 = 2.0**-53
@@ -81,12 +81,15 @@ def rounding_bound(x: Any, sequence: Any) -> Array:
         ``|computed - exact| <= bound``, for any order of summation.
     """
     data = as_float_array("x", x)
-    layers = as_sequence(sequence).layers
+    steps = as_sequence(sequence)
     u = unit_roundoff(data.dtype)
-    total = sum(map(n_roundings, layers))
+    total = sum(map(n_roundings, steps.convolutions))
     growth = gamma(total, u)
     magnitude = np.abs(data.astype(np.float64))
-    for layer in layers:
+    for layer in steps:
+        if isinstance(layer, PadLayer):
+            magnitude = pad_by_values(magnitude, layer)
+            continue
         underflow = n_roundings(layer) * smallest_normal(data.dtype) * 2 * u / growth
         bias = np.full(layer.out_channels, underflow) + (
             0 if layer.bias is None else np.abs(layer.bias.astype(np.float64))
@@ -153,6 +156,27 @@ def operator_norm_bound(kernel: Array, groups: int = 1, *, oversampling: int = 8
     n_out, n_in = blocks.shape[1:3]
     level *= 1 + 8 * min(n_out, n_in) * gamma(n_out + n_in + math.prod(taps) + 4, U64)
     return float(scale * slack * math.sqrt(level) * (1 + gamma(4 + len(taps), U64)))
+
+
+def pad_norm_bound(layer: PadLayer) -> float:
+    """Bound the l2 operator norm of padding by values, for every input of every size.
+
+    On each axis an entry appears once more in every side that mirrors or wraps it, or once more per padded position
+    where the border is repeated; the norm is the root of the largest number of appearances.
+
+    Parameters
+    ----------
+    layer : PadLayer
+        The padding.
+
+    Returns
+    -------
+    float
+        ``||pad x||_2 <= bound * ||x||_2``.
+    """
+    repeats = layer.mode == "replicate"
+    counts = (1 + sum(side if repeats else min(side, 1) for side in pair) for pair in layer.padding)
+    return math.sqrt(math.prod(counts)) * (1 + 4 * U64)
 
 
 def _transfer_samples(blocks: Array, samples: list[int]) -> Iterator[Array]:

@@ -113,10 +113,10 @@ def read(path: str | os.PathLike[str]) -> Content:
     with opened(path) as file:
         members = _members(file)
     fields = _fields(members.pop("statistics.json", b"null"))
-    layers = npz.load(members.pop("layer.npz", b"")).layers
-    if len(layers) != 1:
-        raise FormatError(f"statistics are of one layer, the file holds {len(layers)}")
-    (layer,) = layers
+    sequence = npz.load(members.pop("layer.npz", b""))
+    if len(sequence) != 1:
+        raise FormatError(f"statistics are of one layer, the file holds {len(sequence)}")
+    (layer,) = sequence.convolutions
     options = (layer, fields["square_root"], fields["shrinkage"], fields["targets"])
     n_samples, n_groups = fields["n_samples"], layer.geometry.groups
     wanted = {f"{name}.npy" for name in _ARRAYS} if n_samples else set()

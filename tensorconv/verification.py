@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tensorconv.arrays import Array, smallest_normal, unit_roundoff
-from tensorconv.certificates import U64, gamma, n_roundings, operator_norm_bound, rounding_bound
-from tensorconv.convolution import Part, as_data, comparable, compose_parts, convolve
+from tensorconv.certificates import U64, gamma, n_roundings, operator_norm_bound, pad_norm_bound, rounding_bound
+from tensorconv.convolution import Part, as_data, comparable, compose_parts, convolve, pad_by_values
 from tensorconv.errors import GeometryError
-from tensorconv.layers import ConvLayer, ConvSequence, as_layer, as_sequence
+from tensorconv.layers import ConvLayer, ConvSequence, PadLayer, as_layer, as_sequence
 from tensorconv.linalg import as_generator, unit_scale
 from tensorconv.verdict import Report
 
@@ -27,8 +28,9 @@ def verify(
 
     Parameters
     ----------
-    layer : ConvLayer or array_like
-        The original; a plain (O, I, K1..KN) array means stride 1 without padding.
+    layer : ConvLayer, array_like or ConvSequence
+        The original; a plain (O, I, K1..KN) array means stride 1 without padding. A layer whose input is padded by
+        values is the sequence of its :class:`PadLayer` and itself; the replacement must begin with the same padding.
     sequence : ConvLayer, ConvSequence or object with ``.sequence``
         The replacement, from a factorization or written by hand.
     x : array_like, shape (B, C, L1..LN), optional
@@ -65,17 +67,16 @@ def verify(
     >>> report.consistent, report.exact, report.operator_bound
     (True, True, 0.0)
     """
+    if isinstance(layer, ConvSequence) and isinstance(layer.layers[0], PadLayer):
+        return _verify_padded(layer, as_sequence(sequence), x, input_size, rng)
     original, steps = as_layer(layer), as_sequence(sequence)
     _check_channels(original, steps)
     data = None if x is None else as_data(x, original.geometry.ndim).astype(np.float64)
     size = _choose_size(original, steps, data, input_size)
     outputs_differ = _outputs_differ(original, steps, size)
     probe = as_generator(rng).standard_normal((1, original.in_channels, *size))
-    try:
-        composed = compose_parts([(step.kernel, step.geometry) for step in steps.layers])
-    except GeometryError:
-        composed = None
-    bias_error = _relative_distance(_bias(original), _bias(steps.layers[-1]))
+    composed = _composed(steps)
+    bias_error = _relative_distance(_bias(original), _bias(steps.convolutions[-1]))
     consistent, kernel_error, exact, geometries = None, None, False, None
     if composed is None:
         exact = not outputs_differ and _same_output(probe, original, steps)
@@ -110,9 +111,40 @@ def verify(
     )
 
 
+def _verify_padded(
+    original: ConvSequence, steps: ConvSequence, x: Any, input_size: Sequence[int] | None, rng: Any
+) -> Report:
+    """Check what follows the padding that original and steps begin with, for the padded input."""
+    pad, steps_pad = original.layers[0], steps.layers[0]
+    if not isinstance(pad, PadLayer) or not isinstance(steps_pad, PadLayer) or str(pad) != str(steps_pad):
+        raise GeometryError(
+            f"sequence must begin with the layer's {pad}, got {steps_pad}; put it before what replaces the "
+            "convolution: ConvSequence([padding, *replacement])"
+        )
+    rest = ConvSequence(original.layers[1:])
+    report = verify(
+        rest if rest.pads else rest.convolutions[0],
+        ConvSequence(steps.layers[1:]),
+        None if x is None else pad_by_values(as_data(x, pad.ndim), pad),
+        input_size=None if input_size is None else pad.output_size(input_size),
+        rng=rng,
+    )
+    return replace(report, operator_bound=report.operator_bound * pad_norm_bound(pad))
+
+
+def _composed(steps: ConvSequence) -> Part | None:
+    """Return the one convolution that the steps are, or None where there is none."""
+    if steps.pads:
+        return None
+    try:
+        return compose_parts([(step.kernel, step.geometry) for step in steps.convolutions])
+    except GeometryError:
+        return None
+
+
 def _check_channels(layer: ConvLayer, steps: ConvSequence) -> None:
     ours = (layer.in_channels, layer.out_channels, layer.geometry.ndim)
-    theirs = (steps.in_channels, steps.out_channels, steps.layers[0].geometry.ndim)
+    theirs = (steps.in_channels, steps.out_channels, steps.ndim)
     if ours != theirs:
         raise GeometryError(
             f"sequence has (in-channels, out-channels, spatial axes) {theirs}, the layer has {ours}; "
@@ -129,7 +161,7 @@ def _choose_size(
     if data is not None:
         return tuple(data.shape[2:])
     size = [3] * layer.geometry.ndim
-    for step in (layer, *steps.layers):
+    for step in (layer, *steps.convolutions):
         g = step.geometry
         for axis, k in enumerate(step.kernel_size):
             crop = sum(max(p, 0) if g.transposed else max(-p, 0) for p in g.padding[axis])
@@ -148,7 +180,7 @@ def _outputs_differ(layer: ConvLayer, steps: ConvSequence, size: tuple[int, ...]
 
     Sizes of outputs repeat with the product of all strides, so what agrees over that range agrees for every size.
     """
-    strides = [step.geometry.stride for step in (layer, *steps.layers)]
+    strides = [step.geometry.stride for step in (layer, *steps.convolutions)]
     period = max(math.prod(axis) for axis in zip(*strides, strict=True))
     sizes = (tuple(n + more for n in size) for more in range(period))
     return any(layer.output_size(n) != steps.output_size(n) for n in sizes)
@@ -160,7 +192,7 @@ def _bias(layer: ConvLayer) -> Array:
 
 def _is_consistent(probe: Array, steps: ConvSequence, kernel: Array, geometry: Any) -> bool:
     """Whether running the steps and running the composed kernel agree within both runs' rounding bounds."""
-    single = ConvLayer(kernel, geometry, _bias(steps.layers[-1]))
+    single = ConvLayer(kernel, geometry, _bias(steps.convolutions[-1]))
     one, many = convolve(probe, single), convolve(probe, steps)
     if one.shape != many.shape:
         return False
@@ -179,7 +211,7 @@ def _same_output(probe: Array, layer: ConvLayer, steps: ConvSequence) -> bool:
 
 
 def _float64_growth(steps: ConvSequence) -> float:
-    return gamma(sum(map(n_roundings, steps.layers)), U64)
+    return gamma(sum(map(n_roundings, steps.convolutions)), U64)
 
 
 def _composition_error(steps: ConvSequence) -> tuple[Array, Array]:
@@ -188,21 +220,25 @@ def _composition_error(steps: ConvSequence) -> tuple[Array, Array]:
     Each stored entry f is off by at most u |f| plus half the smallest subnormal, that is u (|f| + smallest normal).
     """
     tiny, u = smallest_normal(steps.dtype), unit_roundoff(steps.dtype)
-    kernels = [np.abs(step.kernel.astype(np.float64)) for step in steps.layers]
-    parts = [(kernel + tiny * (kernel.max() > 0), step.geometry) for kernel, step in zip(kernels, steps, strict=True)]
+    kernels = [np.abs(step.kernel.astype(np.float64)) for step in steps.convolutions]
+    kernels = [kernel + tiny * (kernel.max() > 0) for kernel in kernels]
+    parts = [(kernel, step.geometry) for kernel, step in zip(kernels, steps.convolutions, strict=True)]
     magnitude = compose_parts(parts)[0]
     return magnitude * (gamma(len(steps), u) + _float64_growth(steps)), magnitude
 
 
 def _same_bias(layer: ConvLayer, steps: ConvSequence) -> bool:
-    ours, theirs = _bias(layer), _bias(steps.layers[-1])
+    ours, theirs = _bias(layer), _bias(steps.convolutions[-1])
     return bool(
         (np.abs(ours - theirs) <= unit_roundoff(steps.dtype) * np.abs(ours) + smallest_normal(steps.dtype)).all()
     )
 
 
 def _operator_norm(steps: ConvSequence) -> float:
-    return math.prod(operator_norm_bound(step.kernel, step.geometry.groups) for step in steps.layers)
+    return math.prod(
+        pad_norm_bound(step) if isinstance(step, PadLayer) else operator_norm_bound(step.kernel, step.geometry.groups)
+        for step in steps
+    )
 
 
 def _relative_distance(reference: Array, other: Array) -> float:

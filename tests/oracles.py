@@ -9,7 +9,7 @@ import numpy as np
 
 from tensorconv.arrays import Array
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvSequence
+from tensorconv.layers import ConvSequence, PadLayer
 
 
 def reference_convolution(x: Array, kernel: Array, geometry: ConvGeometry, bias: Array | None = None) -> Array:
@@ -39,7 +39,21 @@ def reference_convolution(x: Array, kernel: Array, geometry: ConvGeometry, bias:
 def reference_sequence(x: Array, sequence: ConvSequence) -> Array:
     """Return the output of all layers, one after another, in float64."""
     for layer in sequence.layers:
-        x = reference_convolution(x, layer.kernel, layer.geometry, layer.bias)
+        if isinstance(layer, PadLayer):
+            x = reference_padding(x, layer)
+        else:
+            x = reference_convolution(x, layer.kernel, layer.geometry, layer.bias)
+    return x
+
+
+def reference_padding(x: Array, layer: PadLayer) -> Array:
+    """Return x padded by its own values, every position of the output looked up in the input."""
+    for axis, (low, high) in enumerate(layer.padding, start=2):
+        n = x.shape[axis]
+        at = np.arange(-low, n + high)
+        if layer.mode == "reflect":
+            at = np.where(at < 0, -at, np.where(at >= n, 2 * (n - 1) - at, at))
+        x = np.take(x, at % n if layer.mode == "circular" else np.clip(at, 0, n - 1), axis=axis)
     return x
 
 
@@ -50,9 +64,12 @@ def reference_bound(x: Array, sequence: ConvSequence, units: Sequence[float]) ->
     (n+1) u / (1 - (n+1) u) times the same sum of absolute values. For a chain the n add up, and the absolute values
     run through all layers.
     """
-    n = sum(layer.kernel[0].size + 1 for layer in sequence.layers)
+    n = sum(layer.kernel[0].size + 1 for layer in sequence.convolutions)
     absolute = np.abs(np.asarray(x, np.float64))
     for layer in sequence.layers:
+        if isinstance(layer, PadLayer):
+            absolute = reference_padding(absolute, layer)
+            continue
         bias = None if layer.bias is None else np.abs(np.asarray(layer.bias, np.float64))
         absolute = reference_convolution(absolute, np.abs(np.asarray(layer.kernel, np.float64)), layer.geometry, bias)
     # the absolute run is rounded itself; (1 + gamma) of it is no less than the exact one

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import keras
 import numpy as np
 import pytest
 import torch
 from test_layers import executed, small_integers
 
 from tensorconv.arrays import Array
+from tensorconv.errors import GeometryError
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, from_layout, swap_channels, to_layout
 
@@ -159,3 +161,30 @@ def test_trained_kernels_are_read_in_the_layout_they_were_stored_in(trained_kern
             stored = arrays["weight"]
         layer = ConvLayer.of(stored, groups=entry["groups"], transposed=entry["transposed"], layout=layout)
         assert to_layout(layer.kernel, layout, layer.geometry).tobytes() == np.ascontiguousarray(stored).tobytes()
+
+
+@pytest.mark.parametrize("layout", ["*ID", "ID*", "DI*", "D*I"])
+def test_a_depthwise_kernel_by_multiplier_has_its_channels_in_order(layout: str) -> None:
+    array = coded((3, 2, 4, 5)).transpose(ordered(layout, {"I": (0,), "D": (1,), "*": (2, 3)}))
+    layer = ConvLayer.of(array, layout=layout, groups=3)
+    assert layer.kernel.shape == (6, 1, 4, 5)
+    for i, d, *k in np.ndindex(3, 2, 4, 5):
+        assert layer.kernel[(i * 2 + d, 0, *k)] == code(i, d, *k)
+    back = to_layout(layer.kernel, layout, layer.geometry)
+    assert back.flags.c_contiguous
+    np.testing.assert_array_equal(back, array)
+
+
+def test_a_keras_depthwise_kernel_is_read_as_keras_applies_it() -> None:
+    kernel, x = small_integers(3, 2, 4, 2).astype("float32"), small_integers(4, 7, 6, seed=1).astype("float32")
+    layer = ConvLayer.of(kernel, layout="*ID", stride=2, groups=4)
+    y = keras.ops.depthwise_conv(np.moveaxis(x, 0, -1)[None], kernel, 2, "valid", data_format="channels_last")
+    np.testing.assert_array_equal(executed(layer, x), np.moveaxis(np.asarray(y)[0], -1, 0))
+
+
+def test_a_multiplier_without_a_group_per_channel_is_refused() -> None:
+    with pytest.raises(GeometryError, match=r"layout '\*ID' is for depthwise kernels, .* groups must be 4, got 2"):
+        ConvLayer.of(np.ones((3, 4, 2)), layout="*ID", groups=2)
+    layer = ConvLayer.of(np.ones((4, 2, 3)), groups=2)
+    with pytest.raises(GeometryError, match="groups must be 4, got 2"):
+        to_layout(layer.kernel, "*ID", layer.geometry)

@@ -22,7 +22,7 @@ from oracles import reference_bound, reference_sequence
 from threadpoolctl import threadpool_info
 
 import tensorconv as tc
-from tensorconv.export.padding import Split
+from tensorconv.export.padding import Convolution
 
 Patch = pytest.MonkeyPatch
 Check = Callable[[], object]
@@ -284,19 +284,19 @@ def matrix_norm(patch: Patch) -> None:
 
 
 def memory_as_it_lies(patch: Patch) -> None:
-    patch.setattr(module("export.safetensors"), "np", Instead(np, ascontiguousarray=lambda array: array))
+    patch.setattr(module("export.safetensors"), "_bits", lambda array: array.ravel(order="K").view(np.uint8))
 
 
 def clamped_padding(patch: Patch) -> None:
-    def planted(sequence: tc.ConvSequence, says: Any) -> Iterator[tuple[tc.ConvLayer, Split]]:
-        del says
-        for layer in sequence:
+    def planted(sequence: tc.ConvSequence, says: Any, framework: str) -> Iterator[Convolution]:
+        del says, framework
+        for layer in sequence.convolutions:
             g = layer.geometry
             pairs = tuple(
                 (max(low, 0), max(low, 0) - min(max(low - high, 0), s - 1))
                 for s, (low, high) in zip(g.stride, g.padding, strict=True)
             )
-            yield layer, Split(None, pairs, None)
+            yield Convolution(layer, pairs)
 
     patch.setattr(module("export.torch"), "split_padding", planted)
 

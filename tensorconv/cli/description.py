@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tensorconv.layers import ConvLayer, ConvSequence
+from tensorconv.layers import ConvLayer, ConvSequence, PadLayer
 
 
 def describe_layer(layer: ConvLayer) -> dict[str, Any]:
@@ -51,7 +51,11 @@ def describe_sequence(sequence: ConvSequence) -> list[dict[str, Any]]:
     list of dict
         One entry per layer, in order.
     """
-    return [describe_layer(layer) for layer in sequence]
+    return [_describe_pad(layer) if isinstance(layer, PadLayer) else describe_layer(layer) for layer in sequence]
+
+
+def _describe_pad(layer: PadLayer) -> dict[str, Any]:
+    return {"layer": layer.name, "mode": layer.mode, "padding": [list(pair) for pair in layer.padding]}
 
 
 def plain(value: Any) -> Any:

@@ -2,6 +2,17 @@
 
 from tensorconv.convolution.canonical import comparable
 from tensorconv.convolution.compose import Part, compose, compose_parts
+from tensorconv.convolution.pad import pad_by_values
 from tensorconv.convolution.run import Prepared, as_data, convolve, prepare
 
-__all__ = ["Part", "Prepared", "as_data", "comparable", "compose", "compose_parts", "convolve", "prepare"]
+__all__ = [
+    "Part",
+    "Prepared",
+    "as_data",
+    "comparable",
+    "compose",
+    "compose_parts",
+    "convolve",
+    "pad_by_values",
+    "prepare",
+]

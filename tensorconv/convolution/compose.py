@@ -51,9 +51,14 @@ def compose(sequence: Any) -> ConvLayer:
     1 -> 1, kernel 3x3, stride 1, padding 1
     """
     steps = as_sequence(sequence)
+    if steps.pads:
+        raise GeometryError(
+            "a sequence that pads by values is no single convolution at its borders; compose the convolutions between "
+            "its paddings: ConvSequence(sequence.layers[1:]) after a first padding"
+        )
     if len(steps) == 1:
-        return steps.layers[0]
-    kernel, geometry = compose_parts([(layer.kernel, layer.geometry) for layer in steps.layers])
+        return steps.convolutions[0]
+    kernel, geometry = compose_parts([(layer.kernel, layer.geometry) for layer in steps.convolutions])
     with np.errstate(over="ignore"):
         return ConvLayer(kernel.astype(steps.dtype), geometry, steps.bias)
 

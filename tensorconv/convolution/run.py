@@ -12,10 +12,12 @@ import numpy as np
 
 from tensorconv.arrays import Array, as_float_array
 from tensorconv.convolution import loops
+from tensorconv.convolution.pad import pad_by_values
 from tensorconv.convolution.tables import OffsetTables, offset_tables
 from tensorconv.convolution.threads import run_tasks
 from tensorconv.errors import KernelError, KernelTypeError
-from tensorconv.layers import ConvLayer, as_sequence
+from tensorconv.integers import per_axis
+from tensorconv.layers import ConvLayer, PadLayer, as_sequence
 
 TILE_BYTES = 2**18  # the panel of one tile stays in a core's second-level cache
 
@@ -94,15 +96,18 @@ class Prepared:
 
     Parameters
     ----------
-    layers : tuple of PreparedLayer
+    layers : tuple of PreparedLayer or PadLayer
         The planned layers in order.
+    in_channels : int
+        Channels that it takes.
     input_size : tuple of int
         Spatial size it takes.
     dtype : dtype
         Type of the computation, float32 or float64.
     """
 
-    layers: tuple[PreparedLayer, ...]
+    layers: tuple[PreparedLayer | PadLayer, ...]
+    in_channels: int
     input_size: tuple[int, ...]
     dtype: np.dtype[Any]
 
@@ -130,15 +135,13 @@ class Prepared:
 
     def _apply(self, data: Array) -> Array:
         """Apply the sequence to an array that is known to be finite."""
-        n_channels = self.layers[0].layer.in_channels
-        if data.ndim != len(self.input_size) + 2 or data.shape[1:] != (n_channels, *self.input_size):
-            raise KernelError(
-                f"x must have shape (B, {', '.join(map(str, (n_channels, *self.input_size)))}) here, got {data.shape}"
-            )
+        planned = (self.in_channels, *self.input_size)
+        if data.ndim != len(planned) + 1 or data.shape[1:] != planned:
+            raise KernelError(f"x must have shape (B, {', '.join(map(str, planned))}) here, got {data.shape}")
         if data.dtype != self.dtype:
             raise KernelTypeError(f"x must be {self.dtype} as prepared, got {data.dtype}; convert it or prepare anew")
         for layer in self.layers:
-            data = layer(data)
+            data = pad_by_values(data, layer) if isinstance(layer, PadLayer) else layer(data)
         return data
 
 
@@ -182,12 +185,12 @@ def prepare(sequence: Any, input_size: int | Sequence[int], dtype: Any = "float6
             f'dtype must be float32 or float64, got {kind}; convert the data, e.g. x.astype("float32")'
         )
     steps = as_sequence(sequence)
-    planned = size = steps.layers[0].geometry.spatial_size(input_size)
-    layers = []
+    planned = size = per_axis("input_size", input_size, steps.ndim, at_least=1)
+    layers: list[PreparedLayer | PadLayer] = []
     for layer in steps.layers:
-        layers.append(_prepare_layer(layer, size, kind))
-        size = layers[-1].output_size
-    return Prepared(tuple(layers), planned, kind)
+        layers.append(layer if isinstance(layer, PadLayer) else _prepare_layer(layer, size, kind))
+        size = layer.output_size(size)
+    return Prepared(tuple(layers), steps.in_channels, planned, kind)
 
 
 def convolve(x: Any, sequence: Any) -> Array:
@@ -225,7 +228,7 @@ def convolve(x: Any, sequence: Any) -> Array:
     array([[[0., 2., 0.]]])
     """
     steps = as_sequence(sequence)
-    data = as_data(x, steps.layers[0].geometry.ndim)
+    data = as_data(x, steps.ndim)
     if data.dtype.name not in ("float32", "float64"):
         raise KernelTypeError(f'x must be float32 or float64, got {data.dtype}; convert it, e.g. x.astype("float32")')
     return prepare(steps, data.shape[2:], data.dtype)._apply(data)

@@ -22,8 +22,10 @@ def dump(sequence: Any, target: str, **options: Any) -> Any:
     sequence : ConvSequence, ConvLayer or object with ``.sequence``
         What to write.
     target : str
-        Name of the exporter: "numpy" (dict of arrays), "npz" or "safetensors" (bytes), "torch" (nn.Sequential), "onnx"
-        (ModelProto), or one that another package registers in the entry point group ``tensorconv.exporters``.
+        Name of the exporter: "numpy", "tensorflow" or "tflite" (dict of arrays), "npz" or "safetensors" (bytes), "torch"
+        (nn.Sequential), "onnx" (ModelProto), "keras" (Model), "flax" (nnx.Sequential), "equinox" (nn.Sequential), "jax"
+        (parameters and a function), or one that another package registers in the entry point group
+        ``tensorconv.exporters``.
     **options : Any
         Options of that exporter's own ``dump``, such as ``layout`` of "numpy" and ``opset`` of "onnx".
 
@@ -51,15 +53,18 @@ def dump(sequence: Any, target: str, **options: Any) -> Any:
     return _exporter(target).dump(as_sequence(sequence), **options)
 
 
-def load(obj: Any, target: str) -> ConvSequence:
+def load(obj: Any, target: str, **options: Any) -> ConvSequence:
     """Read a sequence from what a framework or file format holds, the inverse of :func:`dump`.
 
     Parameters
     ----------
     obj : Any
-        What the exporter reads: a dict of arrays, bytes or a path, a torch module, an ONNX model.
+        What the exporter reads: what its ``dump`` makes, or one layer of the framework, such as a torch Conv2d, a Keras
+        or Flax layer, an ONNX node.
     target : str
         Name of the exporter, as in :func:`dump`.
+    **options : Any
+        Options of that exporter's own ``load``, such as ``input_size`` where "same" padding depends on it.
 
     Returns
     -------
@@ -75,7 +80,7 @@ def load(obj: Any, target: str) -> ConvSequence:
     FormatError
         If the object is broken.
     """
-    sequence: ConvSequence = _exporter(target).load(obj)
+    sequence: ConvSequence = _exporter(target).load(obj, **options)
     return sequence
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from tensorconv.arrays import FLOATS, Array
 from tensorconv.errors import FormatError, GeometryError, KernelError, KernelTypeError
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer, ConvSequence, from_layout, to_layout
+from tensorconv.layers import ConvLayer, ConvSequence, PadLayer, from_layout, to_layout
 
 FORMAT = "tensorconv"
 VERSION = 1
@@ -27,24 +27,26 @@ _FIELDS = {
     "transposed": bool,
     "bias": bool,
 }
+_PAD_FIELDS = {"name": str, "mode": str, "padding": list}
 
 
-def describe(sequence: ConvSequence, layout: str = "OI*") -> tuple[str, dict[str, Array]]:
+def describe(sequence: ConvSequence, layout: str | Callable[[ConvLayer], str] = "OI*") -> tuple[str, dict[str, Array]]:
     """Return a sequence as JSON text and named arrays.
 
     Parameters
     ----------
     sequence : ConvSequence
         The sequence.
-    layout : str
-        Order of O, I and * in the kernels, as in :meth:`ConvLayer.of`.
+    layout : str or callable
+        Order of O, I and * in the kernels, as in :meth:`ConvLayer.of`, or a function that says it for each layer.
 
     Returns
     -------
     text : str
         Geometry, names and data types, in ASCII.
     arrays : dict of str to ndarray
-        "0.kernel", "1.kernel", ... and the last layer's bias, as "1.bias"; C-contiguous, maybe read-only.
+        "0.kernel", "1.kernel", ... and the last layer's bias, as "1.bias"; C-contiguous, read-only where they are the
+        sequence's own memory.
 
     Raises
     ------
@@ -52,11 +54,16 @@ def describe(sequence: ConvSequence, layout: str = "OI*") -> tuple[str, dict[str
         If the layout is not an order of O, I and *.
     """
     arrays = {}
+    layers: list[dict[str, Any]] = []
     for i, layer in enumerate(sequence):
-        arrays[f"{i}.kernel"] = to_layout(layer.kernel, layout, layer.geometry)
+        if isinstance(layer, PadLayer):
+            layers.append({"name": layer.name, "mode": layer.mode, "padding": layer.padding})
+            continue
+        order = layout if isinstance(layout, str) else layout(layer)
+        arrays[f"{i}.kernel"] = to_layout(layer.kernel, order, layer.geometry)
         if layer.bias is not None:
             arrays[f"{i}.bias"] = layer.bias
-    layers = [_describe_layer(layer, layout) for layer in sequence]
+        layers.append(_describe_layer(layer, order))
     return json.dumps({"format": FORMAT, "version": VERSION, "layers": layers}), arrays
 
 
@@ -88,7 +95,7 @@ def parse(text: str, arrays: Mapping[str, Array]) -> ConvSequence:
     if head["format"] != FORMAT:
         raise FormatError(f"format must be {FORMAT!r}, got {head['format']!r}")
     for i, fields in enumerate(head["layers"]):
-        _check_fields(f"layer {i}", fields, _FIELDS)
+        _check_fields(f"layer {i}", fields, _PAD_FIELDS if _is_pad(fields) else _FIELDS)
     wanted = set(_array_names(head["layers"]))
     if wanted != set(arrays):
         missing, extra = sorted(wanted - set(arrays)), sorted(map(str, set(arrays) - wanted))
@@ -138,9 +145,15 @@ def _describe_layer(layer: ConvLayer, layout: str) -> dict[str, Any]:
     }
 
 
-def _parse_layer(i: int, fields: dict[str, Any], arrays: Mapping[str, Array]) -> ConvLayer:
+def _is_pad(fields: Any) -> bool:
+    return isinstance(fields, dict) and "mode" in fields
+
+
+def _parse_layer(i: int, fields: dict[str, Any], arrays: Mapping[str, Array]) -> ConvLayer | PadLayer:
     if not all(isinstance(pair, list) for pair in fields["padding"]):
         raise FormatError(f"layer {i}: padding must be [low, high] pairs, got {fields['padding']}")
+    if _is_pad(fields):
+        return PadLayer(fields["padding"], fields["mode"], fields["name"])
     geometry = ConvGeometry(*(fields[key] for key in ("stride", "padding", "dilation", "groups", "transposed")))
     kernel = _checked(f"{i}.kernel", arrays, fields["dtype"])
     if kernel.ndim < 3:
@@ -173,6 +186,8 @@ def _check_fields(what: str, value: Any, fields: Mapping[str, type]) -> None:
 
 def _array_names(layers: list[dict[str, Any]]) -> Iterator[str]:
     for i, fields in enumerate(layers):
+        if _is_pad(fields):
+            continue
         yield f"{i}.kernel"
         if fields["bias"]:
             yield f"{i}.bias"

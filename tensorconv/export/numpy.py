@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,18 +10,19 @@ import numpy as np
 from tensorconv.arrays import Array
 from tensorconv.errors import FormatError
 from tensorconv.export.description import describe, parse
-from tensorconv.layers import ConvSequence, as_sequence
+from tensorconv.layers import ConvLayer, ConvSequence, as_sequence
 
 
-def dump(sequence: Any, layout: str = "OI*") -> dict[str, Array]:
+def dump(sequence: Any, layout: str | Callable[[ConvLayer], str] = "OI*") -> dict[str, Array]:
     """Return a sequence as a dict of arrays that own their memory.
 
     Parameters
     ----------
     sequence : ConvSequence, ConvLayer or object with ``.sequence``
         What to write.
-    layout : str
-        Order of O, I and * in the kernels, as in :meth:`ConvLayer.of`: "OI*" PyTorch, ONNX, JAX; "*IO" Keras, Flax.
+    layout : str or callable
+        Order of O, I and * in the kernels, as in :meth:`ConvLayer.of`: "OI*" PyTorch, ONNX, JAX; "*IO" Keras, Flax; or
+        a function that says it for each layer.
 
     Returns
     -------
@@ -35,7 +36,8 @@ def dump(sequence: Any, layout: str = "OI*") -> dict[str, Array]:
         If the layout is not an order of O, I and *.
     """
     text, arrays = describe(as_sequence(sequence), layout)
-    return {"sequence": np.array(text), **{name: np.array(array) for name, array in arrays.items()}}
+    owned = {name: array if array.flags.writeable else np.array(array) for name, array in arrays.items()}
+    return {"sequence": np.array(text), **owned}
 
 
 def load(obj: Mapping[str, Array]) -> ConvSequence:

@@ -6,6 +6,7 @@ crops it. Two steps in one gap are told apart by order: what directly follows a 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -14,38 +15,39 @@ import numpy as np
 from tensorconv.arrays import Array
 from tensorconv.errors import UnsupportedExportError
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer, ConvSequence
+from tensorconv.layers import ConvLayer, ConvSequence, PadLayer
 
 Pairs = tuple[tuple[int, int], ...]
-Step = ConvLayer | Pairs | Array
 
 
 @dataclass(frozen=True)
-class Split:
-    """Zero padding (negative: cropping) of a layer as a framework does it: before, in the convolution, and after it.
+class Convolution:
+    """A layer as a framework's convolution does it, with what is left to it of the layer's padding and bias.
 
     Parameters
     ----------
-    before : tuple of (int, int), optional
-        Step before a forward convolution, one (low, high) pair per spatial axis.
-    own : tuple of (int, int)
+    layer : ConvLayer
+        Kernel, name, and all of the geometry but its padding.
+    padding : tuple of (int, int)
         Padding of the convolution itself, as :class:`ConvGeometry` counts it.
-    after : tuple of (int, int), optional
-        Step after a transposed convolution.
+    with_bias : bool
+        False where the bias is added by a step of its own, after the padding that follows.
     """
 
-    before: Pairs | None
-    own: Pairs
-    after: Pairs | None
+    layer: ConvLayer
+    padding: Pairs
+    with_bias: bool = True
 
     @property
-    def extends(self) -> bool:
-        """Whether entries are added after the convolution, where they get no bias."""
-        return any(side > 0 for pair in self.after or () for side in pair)
+    def bias(self) -> Array | None:
+        """The bias that the convolution itself adds."""
+        return self.layer.bias if self.with_bias else None
 
 
-def split_padding(sequence: ConvSequence, says: Callable[[ConvGeometry], bool]) -> Iterator[tuple[ConvLayer, Split]]:
-    """Split the padding of every layer of a sequence into steps that the framework has.
+def split_padding(
+    sequence: ConvSequence, says: Callable[[ConvGeometry], bool], *, framework: str, adds_bias: bool = False
+) -> Iterator[Convolution | PadLayer | Pairs | Array]:
+    """Split a sequence into steps that a framework has.
 
     Parameters
     ----------
@@ -54,28 +56,55 @@ def split_padding(sequence: ConvSequence, says: Callable[[ConvGeometry], bool]) 
     says : callable
         Whether the framework's convolution can do this geometry by itself; asked for one spatial axis at a
         time. It must be able to do padding (0, 0).
+    framework : str
+        Its name, for the message.
+    adds_bias : bool
+        Whether the framework has a step that adds an array, for a bias that must follow an extension by zeros.
 
     Yields
     ------
-    layer : ConvLayer
-        Each layer in order.
-    split : Split
-        Its padding; the three together do exactly what the layer's geometry says.
+    Convolution, PadLayer, tuple of (int, int) or ndarray
+        In order: a convolution, a padding by values, a padding by zeros (negative: cropping) per spatial axis, and a
+        bias (O,) to be added per channel.
+
+    Raises
+    ------
+    UnsupportedExportError
+        If a transposed layer with a bias is extended beyond its framework's convolution, and ``adds_bias`` is False.
     """
-    splits = [_split(layer.geometry, says) for layer in sequence]
-    for i, split in enumerate(splits[:-1]):
-        if sequence.layers[i].geometry.transposed and split.after is None and splits[i + 1].before is not None:
-            splits[i] = replace(split, after=((0, 0),) * len(split.own))  # else the next step would be read as its crop
-    yield from zip(sequence, splits, strict=True)
+    layers = sequence.layers
+    for layer, follower in itertools.zip_longest(layers, layers[1:]):
+        if isinstance(layer, PadLayer):
+            yield layer
+            continue
+        before, own, after = _split(layer.geometry, says)
+        meets_step = isinstance(follower, ConvLayer) and _split(follower.geometry, says)[0] is not None
+        if after is None and layer.geometry.transposed and meets_step:
+            after = ((0, 0),) * len(own)  # else the follower's step would be read as this layer's crop
+        extends = any(side > 0 for pair in after or () for side in pair)  # by entries that get no bias
+        if before is not None:
+            yield before
+        yield Convolution(layer, own, with_bias=not extends)
+        if after is not None:
+            yield after
+        if extends and layer.bias is not None:
+            if not adds_bias:
+                raise UnsupportedExportError(
+                    f"{framework} cannot extend a transposed convolution by padding {layer.geometry.padding} and give "
+                    'the new entries the bias; export to "onnx" or "jax", or give the bias to a pointwise layer after '
+                    "this one"
+                )
+            yield layer.bias
 
 
-def merge_padding(steps: Iterable[Step]) -> ConvSequence:
+def merge_padding(steps: Iterable[ConvLayer | PadLayer | Pairs | Array]) -> ConvSequence:
     """Merge layers, padding steps and added biases into a sequence, the inverse of :func:`split_padding`.
 
     Parameters
     ----------
-    steps : iterable of ConvLayer, tuple of (int, int) or ndarray
-        A convolution, a padding by zeros (negative: cropping) per spatial axis, or a bias added per channel.
+    steps : iterable of ConvLayer, PadLayer, tuple of (int, int) or ndarray
+        A convolution, a padding by values, a padding by zeros (negative: cropping) per spatial axis, or an array, of
+        shape (O, 1..) or (1, O, 1..) with channels before the spatial axes, that is added as bias.
 
     Returns
     -------
@@ -87,19 +116,26 @@ def merge_padding(steps: Iterable[Step]) -> ConvSequence:
     UnsupportedExportError
         If no geometry says the same.
     """
-    layers: list[ConvLayer] = []
+    layers: list[ConvLayer | PadLayer] = []
     before: Pairs | None = None
     croppable = False
     for step in steps:
         if isinstance(step, ConvLayer):
             layers.append(step if before is None else _padded_before(step, before))
             before, croppable = None, step.geometry.transposed
+            continue
+        last = layers[-1] if layers else None
+        if isinstance(step, PadLayer):
+            if before is not None:
+                raise UnsupportedExportError(f"padding by {before} is followed by {step}; no convolution takes it")
+            layers.append(step)
+            croppable = False
         elif isinstance(step, np.ndarray):
-            if before is not None or not layers:
+            if before is not None or not isinstance(last, ConvLayer):
                 raise UnsupportedExportError("a bias is added where no convolution precedes it")
-            layers[-1], croppable = _biased(layers[-1], step), False
-        elif croppable:
-            layers[-1], croppable = _padded_after(layers[-1], step), False
+            layers[-1], croppable = _biased(last, step), False
+        elif croppable and isinstance(last, ConvLayer):
+            layers[-1], croppable = _padded_after(last, step), False
         elif before is None:
             before = step
         else:
@@ -109,14 +145,15 @@ def merge_padding(steps: Iterable[Step]) -> ConvSequence:
     return ConvSequence(tuple(layers))
 
 
-def _split(geometry: ConvGeometry, says: Callable[[ConvGeometry], bool]) -> Split:
+def _split(geometry: ConvGeometry, says: Callable[[ConvGeometry], bool]) -> tuple[Pairs | None, Pairs, Pairs | None]:
+    """Return padding before, in and after the convolution; together they do what the geometry says."""
     if all(says(axis) for axis in _axes(geometry, geometry.padding)):
-        return Split(None, geometry.padding, None)
+        return None, geometry.padding, None
     if not geometry.transposed:
-        return Split(geometry.padding, ((0, 0),) * geometry.ndim, None)
+        return geometry.padding, ((0, 0),) * geometry.ndim, None
     own = tuple(_nearest(axis, says) for axis in _axes(geometry, geometry.padding))
     after = tuple((o[0] - p[0], o[1] - p[1]) for o, p in zip(own, geometry.padding, strict=True))
-    return Split(None, own, after)
+    return None, own, after
 
 
 def _nearest(axis: ConvGeometry, says: Callable[[ConvGeometry], bool]) -> tuple[int, int]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError, deserialize
-from safetensors.numpy import save
 
 from tensorconv.arrays import Array, named_dtype
 from tensorconv.errors import FormatError
@@ -16,6 +16,7 @@ from tensorconv.export.source import Source, opened, size_of
 from tensorconv.layers import ConvSequence, as_sequence
 
 _DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+_CODES = {name: code for code, name in _DTYPES.items()}
 _LENGTH_BYTES = 8
 _MAX_HEADER = 100_000_000
 
@@ -34,8 +35,15 @@ def dump(sequence: Any) -> bytes:
         The arrays of the exporter "numpy", and its JSON text as the metadata entry "tensorconv".
     """
     text, arrays = describe(as_sequence(sequence))
-    # safetensors writes an array's memory as it lies, so that a transposed view would be saved wrong without a word
-    return bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata={FORMAT: text}))
+    header: dict[str, Any] = {"__metadata__": {FORMAT: text}}
+    end = 0
+    for name, array in arrays.items():
+        start, end = end, end + array.nbytes
+        header[name] = {"dtype": _CODES[array.dtype.name], "shape": array.shape, "data_offsets": (start, end)}
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % _LENGTH_BYTES)  # so that the arrays are aligned
+    # the package's own writer would hold a second copy of all arrays
+    return b"".join([len(head).to_bytes(_LENGTH_BYTES, "little"), head, *map(_bits, arrays.values())])
 
 
 def load(obj: Source) -> ConvSequence:
@@ -65,6 +73,12 @@ def load(obj: Source) -> ConvSequence:
     except SafetensorError as error:
         raise FormatError(f"this is no whole .safetensors file: {error}") from error
     return parse(text, {name: _read_array(name, **tensor) for name, tensor in tensors})
+
+
+def _bits(array: Array) -> memoryview:
+    """Return the bytes of an array in C order, whatever the order of its memory, and little-endian."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return (flat if sys.byteorder == "little" else flat.byteswap()).view(np.uint8).data
 
 
 def _read_text(file: BinaryIO) -> str:

@@ -1,28 +1,31 @@
-"""Exporter "torch": a sequence as torch.nn.Sequential of convolutions, and back."""
+"""Exporter "torch": a sequence as torch.nn.Sequential of convolutions or as its state dict, and back."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from tensorconv.arrays import Array
-from tensorconv.errors import UnsupportedExportError
-from tensorconv.export.padding import Pairs, Split, Step, merge_padding, split_padding
+from tensorconv.errors import FormatError, UnsupportedExportError
+from tensorconv.export.padding import Convolution, Pairs, merge_padding, split_padding
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer, ConvSequence, as_sequence, to_layout
+from tensorconv.layers import ConvLayer, ConvSequence, PadLayer, as_sequence, to_layout
 
 _MAX_NDIM = 3
 _CONVOLUTIONS = {getattr(torch.nn, f"Conv{n}d"): n for n in (1, 2, 3)}
 _TRANSPOSED = {getattr(torch.nn, f"ConvTranspose{n}d"): n for n in (1, 2, 3)}
 _PADS = {getattr(torch.nn, f"{kind}Pad{n}d"): n for kind in ("Constant", "Zero") for n in (1, 2, 3)}
+_PAD_KINDS = {"reflect": "Reflection", "replicate": "Replication", "circular": "Circular"}
+_VALUE_PADS = {getattr(torch.nn, f"{kind}Pad{n}d"): (mode, n) for mode, kind in _PAD_KINDS.items() for n in (1, 2, 3)}
 _CONTAINER_NAMES = frozenset(dir(torch.nn.Sequential()))
 
 
-def dump(sequence: Any) -> torch.nn.Sequential:
+def dump(sequence: Any, *, state_dict: bool = False) -> torch.nn.Sequential | dict[str, torch.Tensor]:
     """Return a sequence as torch modules.
 
     Convolutions pad where torch can say it; where it cannot (another padding at the low end than at the high end,
@@ -33,10 +36,12 @@ def dump(sequence: Any) -> torch.nn.Sequential:
     ----------
     sequence : ConvSequence, ConvLayer or object with ``.sequence``
         What to write, with 1 to 3 spatial axes.
+    state_dict : bool
+        Whether to return the parameters alone, under the names that they have in the module.
 
     Returns
     -------
-    torch.nn.Sequential
+    torch.nn.Sequential or dict of str to torch.Tensor
         Modules of the kernels' data type, on the CPU, with parameters of their own. A layer's name is its key where
         that is a valid and unique key (not a number, without dots), else its position is.
 
@@ -46,47 +51,72 @@ def dump(sequence: Any) -> torch.nn.Sequential:
         If there are more than 3 spatial axes, or a transposed layer with a bias is extended further than torch can.
     """
     sequence = as_sequence(sequence)
-    ndim = sequence.layers[0].geometry.ndim
+    ndim = sequence.ndim
     if ndim > _MAX_NDIM:
         raise UnsupportedExportError(
             f'torch has convolutions over 1 to {_MAX_NDIM} spatial axes, got {ndim}; export to "onnx", which runs 4'
         )
     modules: OrderedDict[str, torch.nn.Module] = OrderedDict()
     names = [layer.name for layer in sequence]
-    for layer, split in split_padding(sequence, _says):
-        if layer.bias is not None and split.extends:
-            raise UnsupportedExportError(
-                f"torch cannot extend a transposed convolution by padding {layer.geometry.padding} and give the new "
-                'entries the bias; export to "onnx", or give the bias to a pointwise layer after this one'
-            )
-        for module in _modules(layer, split):
-            own_key = isinstance(module, tuple(_PADS)) or not _is_key(layer.name) or names.count(layer.name) > 1
-            modules[str(len(modules)) if own_key else layer.name] = module
-    return torch.nn.Sequential(modules)
+    for step in split_padding(sequence, _says, framework="torch"):
+        module: torch.nn.Module
+        if isinstance(step, Convolution):
+            module, name = _convolution(step), step.layer.name
+        elif isinstance(step, PadLayer):
+            module, name = _pad(_PAD_KINDS[step.mode], step.padding), step.name
+        elif isinstance(step, tuple):
+            module, name = _pad("Constant", step, 0.0), ""
+        is_key = _is_key(name) and names.count(name) == 1
+        modules[name if is_key else str(len(modules))] = module
+    whole = torch.nn.Sequential(modules)
+    return whole.state_dict() if state_dict else whole
 
 
-def load(obj: torch.nn.Module) -> ConvSequence:
+def load(obj: torch.nn.Module | Mapping[str, torch.Tensor], *, like: Any = None) -> ConvSequence:
     """Return the sequence of a torch module, the inverse of :func:`dump`.
 
     Parameters
     ----------
-    obj : torch.nn.Module
-        A convolution, or an ``nn.Sequential`` of convolutions and zero paddings.
+    obj : torch.nn.Module or mapping of str to torch.Tensor
+        A convolution, an ``nn.Sequential`` of convolutions and paddings, or the state dict of what :func:`dump` makes.
+    like : ConvSequence, ConvLayer or object with ``.sequence``, optional
+        What a state dict was dumped from: it has the geometry, which a state dict has not.
 
     Returns
     -------
     ConvSequence
-        Kernels and bias bitwise the module's parameters; a key that is not a number is the layer's name.
+        Kernels and bias bitwise the module's parameters; a key that is not a number is the layer's name. A convolution
+        that pads by values is a :class:`tensorconv.PadLayer` and a convolution without padding.
 
     Raises
     ------
     UnsupportedExportError
-        If it holds anything else, such as an activation or another padding mode.
+        If it holds anything else, such as an activation, or a state dict comes without ``like``.
+    FormatError
+        If a state dict has other keys or shapes than that of ``like``.
     KernelError
         If a convolution before the last has a bias.
     """
+    if isinstance(obj, Mapping):
+        return _load_state(obj, like)
     named = _children(obj) if type(obj) is torch.nn.Sequential else [("", obj)]
-    return merge_padding(_step(module, "" if key.isdigit() else key) for key, module in named)
+    return merge_padding(step for key, module in named for step in _steps(module, "" if key.isdigit() else key))
+
+
+def _load_state(state: Mapping[str, torch.Tensor], like: Any) -> ConvSequence:
+    if like is None:
+        raise UnsupportedExportError(
+            "a state dict holds no stride, padding, dilation or groups; give like=the sequence that was dumped, or "
+            "load the module"
+        )
+    sequence = as_sequence(like)
+    module = dump(sequence)
+    try:
+        module.load_state_dict(state, assign=True)  # type: ignore[union-attr]  # a module
+    except RuntimeError as error:
+        raise FormatError(f"obj is no state dict of like: {error}") from error
+    loaded = load(module)
+    return ConvSequence(tuple(replace(a, name=b.name) for a, b in zip(loaded, sequence, strict=True)))
 
 
 def _says(axis: ConvGeometry) -> bool:
@@ -101,22 +131,14 @@ def _is_key(name: str) -> bool:
     return name != "" and "." not in name and not name.isdigit() and name not in _CONTAINER_NAMES
 
 
-def _modules(layer: ConvLayer, split: Split) -> Iterator[torch.nn.Module]:
-    if split.before is not None:
-        yield _pad(split.before)
-    yield _convolution(layer, split.own)
-    if split.after is not None:
-        yield _pad(split.after)
-
-
-def _pad(pairs: Pairs) -> torch.nn.Module:
+def _pad(kind: str, pairs: Pairs, *value: float) -> torch.nn.Module:
     sides = tuple(side for pair in reversed(pairs) for side in pair)  # torch counts the last axis first
-    module: torch.nn.Module = getattr(torch.nn, f"ConstantPad{len(pairs)}d")(sides, 0.0)
+    module: torch.nn.Module = getattr(torch.nn, f"{kind}Pad{len(pairs)}d")(sides, *value)
     return module
 
 
-def _convolution(layer: ConvLayer, padding: Pairs) -> torch.nn.Module:
-    geometry = layer.geometry
+def _convolution(step: Convolution) -> torch.nn.Module:
+    layer, geometry, padding = step.layer, step.layer.geometry, step.padding
     kind = f"Conv{'Transpose' * geometry.transposed}{geometry.ndim}d"
     extra = {"output_padding": tuple(low - high for low, high in padding)} if geometry.transposed else {}
     module: torch.nn.Module = getattr(torch.nn, kind)(
@@ -138,7 +160,7 @@ def _convolution(layer: ConvLayer, padding: Pairs) -> torch.nn.Module:
 
 
 def _parameter(array: Array) -> torch.nn.Parameter:
-    copy = np.array(array)
+    copy = array if array.flags.writeable else np.array(array)  # what is read-only is the layer's own memory
     if array.dtype.name == "bfloat16":  # torch does not take numpy's bfloat16, but takes its bits
         return torch.nn.Parameter(torch.from_numpy(copy.view(np.int16)).view(torch.bfloat16))
     return torch.nn.Parameter(torch.from_numpy(copy))
@@ -151,39 +173,52 @@ def _children(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
             yield key, child
 
 
-def _step(module: torch.nn.Module, name: str) -> Step:
+def _steps(module: torch.nn.Module, name: str) -> Iterator[ConvLayer | PadLayer | Pairs]:
     kind = type(module)
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise UnsupportedExportError(
+            f"module {name!r} has forward hooks, which may change what it computes (pruning and weight normalization "
+            "do so); remove them first, as torch.nn.utils.prune.remove does"
+        )
     if kind in _PADS:
-        return _read_pad(module, _PADS[kind])
+        yield _read_pad(module, _PADS[kind])
+        return
+    if kind in _VALUE_PADS:
+        mode, ndim = _VALUE_PADS[kind]
+        yield PadLayer(_read_sides(module, ndim), mode, name)
+        return
     if kind not in _CONVOLUTIONS and kind not in _TRANSPOSED:
         raise UnsupportedExportError(
-            f"module {name!r} must be a Conv, a ConvTranspose or a ConstantPad, got {kind.__name__}; load the "
-            "convolutions of a larger model one by one"
+            f"module {name!r} must be a Conv, a ConvTranspose or a padding, got {kind.__name__}; load the convolutions "
+            "of a larger model one by one"
         )
-    return _read_convolution(module, name)
+    yield from _read_convolution(module, name)
 
 
 def _read_pad(module: Any, ndim: int) -> Pairs:
     if module.value != 0:
         raise UnsupportedExportError(f"only padding by zeros is part of a convolution, got the value {module.value}")
+    return _read_sides(module, ndim)
+
+
+def _read_sides(module: Any, ndim: int) -> Pairs:
     sides = tuple(int(side) for side in module.padding)
     return tuple((sides[2 * axis], sides[2 * axis + 1]) for axis in reversed(range(ndim)))
 
 
-def _read_convolution(module: Any, name: str) -> ConvLayer:
-    if module.padding_mode != "zeros":
-        raise UnsupportedExportError(
-            f"module {name!r}: padding_mode must be 'zeros', got {module.padding_mode!r}; pad by a module before it"
-        )
-    padding = module.padding
+def _read_convolution(module: Any, name: str) -> Iterator[ConvLayer | PadLayer]:
+    padding = 0 if module.padding == "valid" else module.padding
     if padding == "same":
         padding = ConvGeometry.same(module.kernel_size, dilation=module.dilation).padding
+    if module.padding_mode != "zeros":
+        yield PadLayer.of(len(module.kernel_size), padding, module.padding_mode)
+        padding = 0
     transposed = type(module) in _TRANSPOSED
-    return ConvLayer.of(
+    yield ConvLayer.of(
         module.weight,
         module.bias,
         stride=module.stride,
-        padding=0 if padding == "valid" else padding,
+        padding=padding,
         dilation=module.dilation,
         groups=module.groups,
         transposed=transposed,

@@ -67,8 +67,7 @@ class ConvLayer:
         if self.geometry.ndim != kernel.ndim - 2:
             raise GeometryError(
                 f"geometry has {self.geometry.ndim} spatial axes, but the kernel of shape {kernel.shape} has "
-                f"{kernel.ndim - 2}; "
-                "give one entry per spatial axis"
+                f"{kernel.ndim - 2}; give one entry per spatial axis"
             )
         if kernel.shape[0] % self.geometry.groups:
             raise GeometryError(
@@ -124,9 +123,10 @@ class ConvLayer:
             Extra output positions at the high end of a transposed convolution.
         layout : str
             Any order of O (out), I (in) and * (all spatial axes): "OI*" PyTorch, ONNX, JAX; "*IO" Keras, Flax; "*OI"
-            Keras transposed; "IO*" PyTorch and ONNX transposed. With ``transposed`` and groups, a layout with I before
-            O holds all in-channels and the out-channels of one group, as PyTorch's (I, O/G, K..); all others hold all
-            out-channels and the in-channels of one group.
+            Keras transposed; "IO*" PyTorch and ONNX transposed. D in place of O is the multiplier of a depthwise
+            kernel, "*ID" Keras, whose ``groups`` are the in-channels. With ``transposed`` and groups, I before O means
+            all in-channels and the out-channels of one group, as PyTorch's (I, O/G, K..); else it is all out-channels
+            and the in-channels of one group.
         name : str
             A label that exporters and reports keep.
 
@@ -149,8 +149,8 @@ class ConvLayer:
         array = as_float_array("kernel", kernel)
         if array.ndim < 3:
             raise KernelError(
-                f"kernel must have an O, an I and at least one spatial axis, got shape {array.shape}; "
-                "a matrix becomes a pointwise kernel by kernel[:, :, None]"
+                f"kernel must have an O, an I and at least one spatial axis, got shape {array.shape}; a matrix becomes "
+                "a pointwise kernel by kernel[:, :, None]"
             )
         geometry = ConvGeometry.of(
             array.ndim - 2,
@@ -162,6 +162,11 @@ class ConvLayer:
             output_padding=output_padding,
         )
         return cls(from_layout(array, layout, geometry), geometry, bias, name)
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return self.geometry.ndim
 
     @property
     def in_channels(self) -> int:
@@ -246,8 +251,7 @@ class ConvLayer:
         ConvLayer
             The adjoint, without bias.
         """
-        g = self.geometry
-        size, output_size = g.spatial_size(input_size), self.output_size(input_size)
+        g, size, output_size = self.geometry, self.geometry.spatial_size(input_size), self.output_size(input_size)
         padding = tuple(
             (low, high if g.transposed else s * (p - 1) + d * (k - 1) + 1 - low - x)
             for x, p, k, s, d, (low, high) in zip(
@@ -262,12 +266,11 @@ class ConvLayer:
 
     def __str__(self) -> str:
         size = "x".join(map(str, self.kernel_size))
-        bias = "" if self.bias is None else ", bias"
+        bias = ", bias" * (self.bias is not None)
         return f"{self.in_channels} -> {self.out_channels}, kernel {size}, {self.geometry}{bias}"
 
     def __repr__(self) -> str:
-        name = f" {self.name!r}" if self.name else ""
-        return f"<ConvLayer{name}: {self}, {self.dtype}>"
+        return f"<ConvLayer{self.name and f' {self.name!r}'}: {self}, {self.dtype}>"
 
 
 def as_layer(value: Any) -> ConvLayer:

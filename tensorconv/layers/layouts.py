@@ -30,15 +30,18 @@ def swap_channels(kernel: Array, groups: int) -> Array:
 
 
 def _layout_axes(ndim: int, layout: str) -> list[int]:
-    """Return where O, I and the spatial axes stand in an array of this layout."""
-    if not isinstance(layout, str) or sorted(layout) != ["*", "I", "O"]:
-        raise KernelError(f'layout must hold O, I and * once each, as "OI*" or "*IO", got {layout!r}')
+    """Return where O (or D), I and the spatial axes stand in an array of this layout."""
+    if not isinstance(layout, str) or sorted(layout) not in (["*", "I", "O"], ["*", "D", "I"]):
+        raise KernelError(
+            'layout must hold O, I and * once each, as "OI*" or "*IO"; in a depthwise kernel by multiplier D for O, as '
+            f'"*ID"; got {layout!r}'
+        )
     at = layout.index("*")
     axes = {"*": list(range(at, at + ndim - 2))}
-    for letter in "OI":
+    for letter in layout.replace("*", ""):
         position = layout.index(letter)
         axes[letter] = [position if position < at else position + ndim - 3]
-    return axes["O"] + axes["I"] + axes["*"]
+    return axes["D" if "D" in layout else "O"] + axes["I"] + axes["*"]
 
 
 def from_layout(array: Array, layout: str, geometry: ConvGeometry) -> Array:
@@ -61,11 +64,14 @@ def from_layout(array: Array, layout: str, geometry: ConvGeometry) -> Array:
     Raises
     ------
     KernelError
-        If the layout is not an order of O, I and *.
+        If the layout is not an order of O (or D), I and *.
     GeometryError
-        If the groups do not divide the channels.
+        If the groups do not divide the channels, or are not the channels where D is their multiplier.
     """
     kernel = np.transpose(array, _layout_axes(array.ndim, layout))
+    if "D" in layout:
+        _check_depthwise(layout, geometry, kernel.shape[1])
+        return np.swapaxes(kernel, 0, 1).reshape(-1, 1, *kernel.shape[2:])
     if not _splits_out_channels(layout, geometry):
         return kernel
     if kernel.shape[1] % geometry.groups:
@@ -93,12 +99,25 @@ def to_layout(kernel: Array, layout: str, geometry: ConvGeometry) -> Array:
     Raises
     ------
     KernelError
-        If the layout is not an order of O, I and *.
+        If the layout is not an order of O (or D), I and *.
+    GeometryError
+        If D is the channels' multiplier and the groups are not the channels.
     """
     axes = _layout_axes(kernel.ndim, layout)
-    if _splits_out_channels(layout, geometry):
+    if "D" in layout:
+        _check_depthwise(layout, geometry, kernel.shape[1] * geometry.groups)
+        kernel = np.swapaxes(kernel.reshape(geometry.groups, -1, *kernel.shape[2:]), 0, 1)
+    elif _splits_out_channels(layout, geometry):
         kernel = np.swapaxes(swap_channels(kernel, geometry.groups), 0, 1)
     return np.ascontiguousarray(np.transpose(kernel, np.argsort(axes)))
+
+
+def _check_depthwise(layout: str, geometry: ConvGeometry, in_channels: int) -> None:
+    if geometry.groups != in_channels:
+        raise GeometryError(
+            f"layout {layout!r} is for depthwise kernels, one group per in-channel: groups must be {in_channels}, got "
+            f"{geometry.groups}"
+        )
 
 
 def _splits_out_channels(layout: str, geometry: ConvGeometry) -> bool:

@@ -1,4 +1,4 @@
-"""ConvSequence: convolutions in order, the narrow waist between factorizations and everything that reads them."""
+"""ConvSequence: convolutions and paddings in order, the waist between factorizations and everything that reads them."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from typing import Any
 
 import numpy as np
 
-from tensorconv import cost
 from tensorconv.arrays import Array
 from tensorconv.errors import GeometryError, KernelError, KernelTypeError
 from tensorconv.geometry import ConvGeometry
+from tensorconv.integers import per_axis
 from tensorconv.layers.layer import ConvLayer
+from tensorconv.layers.pad import PadLayer
 from tensorconv.text import aligned_table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ConvSequence:
-    """Convolutions applied one after another.
+    """Convolutions, and paddings by values, applied one after another.
 
     Only the last layer may have a bias: an inner bias is not the same at zero-padded borders as inside.
 
     Parameters
     ----------
-    layers : iterable of ConvLayer
-        The layers in order.
+    layers : iterable of ConvLayer or PadLayer
+        The layers in order, at least one of them a convolution.
 
     Raises
     ------
     KernelError
-        If there is no layer, the channels do not chain, or a layer but the last has a bias.
+        If there is no convolution, the channels do not chain, or a layer but the last has a bias.
     KernelTypeError
         If the layers are of different data types or not layers.
     GeometryError
@@ -47,46 +48,57 @@ class ConvSequence:
     1      4 -> 8    1x1     stride 1, padding 0                    32
     """
 
-    layers: tuple[ConvLayer, ...]
+    layers: tuple[ConvLayer | PadLayer, ...]
 
     def __post_init__(self) -> None:
-        if isinstance(self.layers, ConvLayer) or not isinstance(self.layers, Iterable):
+        if isinstance(self.layers, (ConvLayer, PadLayer)) or not isinstance(self.layers, Iterable):
             raise KernelTypeError(
                 f"layers must be an iterable of ConvLayer, got {type(self.layers).__name__}; put one layer in a list"
             )
         layers = tuple(self.layers)
-        if not layers:
-            raise KernelError("layers must hold at least one ConvLayer, got none")
         for i, layer in enumerate(layers):
-            if not isinstance(layer, ConvLayer):
+            if not isinstance(layer, (ConvLayer, PadLayer)):
                 raise KernelTypeError(
-                    f"layers[{i}] must be a ConvLayer, got {type(layer).__name__}; use ConvLayer.of(...)"
+                    f"layers[{i}] must be a ConvLayer or a PadLayer, got {type(layer).__name__}; use ConvLayer.of(...)"
                 )
-            if layer.geometry.ndim != layers[0].geometry.ndim:
+            if layer.ndim != layers[0].ndim:
                 raise GeometryError(
-                    f"layers must have one number of spatial axes, got {layers[0].geometry.ndim} in layer 0 and "
-                    f"{layer.geometry.ndim} in layer {i}"
-                )
-            if layer.dtype != layers[0].dtype:
-                raise KernelTypeError(
-                    f"layers must be of one data type, got {layers[0].dtype} in layer 0 and {layer.dtype} in layer {i}"
-                    "; convert the kernels first"
-                )
-            if i and layer.in_channels != layers[i - 1].out_channels:
-                raise KernelError(
-                    f"layer {i} takes {layer.in_channels} channels, layer {i - 1} gives {layers[i - 1].out_channels}"
-                )
-            if layer.bias is not None and i < len(layers) - 1:
-                raise KernelError(
-                    f"layer {i} has a bias; only the last layer may (an inner bias is wrong at zero-padded borders), "
-                    "so move it through the later kernels where no padding follows"
+                    f"layers must have one number of spatial axes, got {layers[0].ndim} in layer 0 and {layer.ndim} in "
+                    f"layer {i}"
                 )
         object.__setattr__(self, "layers", layers)
+        self._check_convolutions()
+
+    def _check_convolutions(self) -> None:
+        """Refuse convolutions that do not follow from one another."""
+        numbered = [(i, layer) for i, layer in enumerate(self.layers) if isinstance(layer, ConvLayer)]
+        if not numbered:
+            raise KernelError(
+                f"layers must hold at least one ConvLayer, got {'only paddings' if self.layers else 'none'}"
+            )
+        at, before = numbered[0]
+        for i, layer in numbered[1:]:
+            if layer.dtype != before.dtype:
+                raise KernelTypeError(
+                    f"layers must be of one data type, got {before.dtype} in layer {at} and {layer.dtype} in layer {i}"
+                    "; convert the kernels first"
+                )
+            if layer.in_channels != before.out_channels:
+                raise KernelError(
+                    f"layer {i} takes {layer.in_channels} channels, layer {at} gives {before.out_channels}"
+                )
+            at, before = i, layer
+        for i, layer in numbered:
+            if layer.bias is not None and i < numbered[-1][0]:
+                raise KernelError(
+                    f"layer {i} has a bias; only the last convolution may (an inner bias is wrong at zero-padded "
+                    "borders), so move it through the later kernels where no padding follows"
+                )
 
     def __len__(self) -> int:
         return len(self.layers)
 
-    def __iter__(self) -> Iterator[ConvLayer]:
+    def __iter__(self) -> Iterator[ConvLayer | PadLayer]:
         return iter(self.layers)
 
     @property
@@ -95,34 +107,49 @@ class ConvSequence:
         return self
 
     @property
+    def convolutions(self) -> tuple[ConvLayer, ...]:
+        """The convolutions alone, in order."""
+        return tuple(layer for layer in self.layers if isinstance(layer, ConvLayer))
+
+    @property
+    def pads(self) -> bool:
+        """Whether a layer pads by values, so that the sequence is no convolution at the borders."""
+        return len(self.convolutions) < len(self.layers)
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return self.layers[0].ndim
+
+    @property
     def chain(self) -> list[tuple[tuple[int, ...], ConvGeometry]]:
-        """Kernel shape and geometry of every layer, as :mod:`tensorconv.cost` counts them."""
-        return [(layer.kernel.shape, layer.geometry) for layer in self.layers]
+        """Kernel shape and geometry of every convolution, as :mod:`tensorconv.cost` counts them."""
+        return [(layer.kernel.shape, layer.geometry) for layer in self.convolutions]
 
     @property
     def in_channels(self) -> int:
         """Channels of the input."""
-        return self.layers[0].in_channels
+        return self.convolutions[0].in_channels
 
     @property
     def out_channels(self) -> int:
         """Channels of the output."""
-        return self.layers[-1].out_channels
+        return self.convolutions[-1].out_channels
 
     @property
     def bias(self) -> Array | None:
-        """Bias of the last layer."""
-        return self.layers[-1].bias
+        """Bias of the last convolution."""
+        return self.convolutions[-1].bias
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Data type of all kernels."""
-        return self.layers[0].dtype
+        return self.convolutions[0].dtype
 
     @property
     def n_parameters(self) -> int:
         """Stored entries of all kernels and the bias."""
-        return sum(layer.n_parameters for layer in self.layers)
+        return sum(layer.n_parameters for layer in self.convolutions)
 
     def macs(self, input_size: int | Sequence[int]) -> int:
         """Return the multiply-accumulates for one image of this spatial size, padded taps counted.
@@ -135,9 +162,9 @@ class ConvSequence:
         Returns
         -------
         int
-            Sum over the layers, each at its own size.
+            Sum over the convolutions, each at its own size; a padding takes none.
         """
-        return int(cost.chain_cost(self.chain, "macs", input_size))
+        return sum(layer.macs(size) for layer, size in self._sized(input_size) if isinstance(layer, ConvLayer))
 
     def output_size(self, input_size: int | Sequence[int]) -> tuple[int, ...]:
         """Return the spatial size of the output.
@@ -152,11 +179,23 @@ class ConvSequence:
         tuple of int
             Spatial size of the output.
         """
-        return cost.chain_output_size(self.chain, input_size)
+        *_, (last, size) = self._sized(input_size)
+        return last.output_size(size)
+
+    def _sized(self, input_size: int | Sequence[int]) -> Iterator[tuple[ConvLayer | PadLayer, tuple[int, ...]]]:
+        """Yield every layer with the spatial size of its input."""
+        size = per_axis("input_size", input_size, self.ndim, at_least=1)
+        for i, layer in enumerate(self.layers):
+            if i:
+                size = self.layers[i - 1].output_size(size)
+            yield layer, size
 
     def __str__(self) -> str:
         rows = [("layer", "channels", "kernel", "geometry", "parameters")]
         for i, layer in enumerate(self.layers):
+            if isinstance(layer, PadLayer):
+                rows.append((layer.name or str(i), "", "", str(layer), "0"))
+                continue
             size = "x".join(map(str, layer.kernel_size))
             bias = "" if layer.bias is None else ", bias"
             channels = f"{layer.in_channels} -> {layer.out_channels}"
@@ -164,7 +203,7 @@ class ConvSequence:
         return aligned_table(rows)
 
     def __repr__(self) -> str:
-        inside = ", ".join(str(layer.kernel.shape) for layer in self.layers)
+        inside = ", ".join(str(layer.kernel.shape if isinstance(layer, ConvLayer) else layer) for layer in self.layers)
         return f"<ConvSequence of {len(self.layers)}: {inside}, {self.dtype}>"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import tokenize
 import zipfile
 import zlib
@@ -17,11 +18,12 @@ import numpy as np
 from tensorconv.arrays import Array, as_float_array, named_dtype
 from tensorconv.errors import FormatError, KernelError, KernelTypeError, MissingFrameworkError
 from tensorconv.export.files import load
-from tensorconv.layers import ConvLayer
+from tensorconv.layers import ConvLayer, PadLayer
 from tensorconv.models.found import FoundLayer, Reading, SkippedLayer
 
 Size = tuple[int, ...]
-_SEQUENCE_MEMBERS = {"sequence", "0.kernel"}
+_SEQUENCE_MEMBER = "sequence"
+_KERNEL_MEMBER = re.compile(r"\d+\.kernel")
 _SEQUENCE_METADATA = "tensorconv"
 _FLOAT_TENSORS = ("F16", "BF16", "F32", "F64")
 # all that numpy and zipfile raise for bytes that are not what they should be
@@ -94,8 +96,8 @@ def read_npz(path: Path, layout: str, input_size: Size | None) -> Reading:
     with _opened(path) as archive:
         if isinstance(archive, np.ndarray):
             raise FormatError(f"{path} is one array, not an archive of arrays; name it .npy")
-        if set(archive.files) >= _SEQUENCE_MEMBERS:
-            return Reading(tuple(_sequence_layers(path, input_size)))
+        if _SEQUENCE_MEMBER in archive.files and any(map(_KERNEL_MEMBER.fullmatch, archive.files)):
+            return Reading.of(_sequence_layers(path, input_size))
         return Reading.of(_members(archive, path, layout, input_size))
 
 
@@ -131,7 +133,7 @@ def read_safetensors(path: Path, layout: str, input_size: Size | None) -> Readin
     try:
         with safetensors.safe_open(str(path), framework="numpy") as file:
             if _SEQUENCE_METADATA in (file.metadata() or {}):
-                return Reading(tuple(_sequence_layers(path, input_size)))
+                return Reading.of(_sequence_layers(path, input_size))
             return Reading.of(_tensors(file, layout, input_size))
     except safetensors.SafetensorError as error:
         raise FormatError(f"{path} cannot be read as .safetensors: {error}") from error
@@ -180,12 +182,15 @@ def _tensors(file: Any, layout: str, input_size: Size | None) -> Iterator[FoundL
             yield SkippedLayer(name, f"of type {kind}; readable are {', '.join(_FLOAT_TENSORS)}")
 
 
-def _sequence_layers(path: Path, input_size: Size | None) -> Iterator[FoundLayer]:
+def _sequence_layers(path: Path, input_size: Size | None) -> Iterator[FoundLayer | SkippedLayer]:
     """Yield the layers of a saved sequence, each with the size that the layers before it leave."""
     sequence = load(path)
     size = input_size
     for i, layer in enumerate(sequence):
-        yield FoundLayer(layer if layer.name else replace(layer, name=str(i)), size, "sequence")
+        if isinstance(layer, PadLayer):
+            yield SkippedLayer(layer.name or str(i), f"{layer}: a step of its own, no convolution")
+        else:
+            yield FoundLayer(layer if layer.name else replace(layer, name=str(i)), size, "sequence")
         size = None if size is None else layer.output_size(size)
 
 

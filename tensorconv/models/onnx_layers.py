@@ -9,13 +9,10 @@ from typing import Any
 
 from tensorconv.arrays import Array
 from tensorconv.errors import FormatError, MissingFrameworkError, ModelError, TensorconvError
-from tensorconv.layers import ConvLayer
 from tensorconv.models.found import FoundLayer, Reading, SkippedLayer
-from tensorconv.models.onnx_geometry import onnx_geometry
 
 Size = tuple[int, ...]
 OPERATORS = ("Conv", "ConvTranspose")
-READABLE_TYPES = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")
 
 
 def read_onnx(path: Path, input_size: Size | None = None) -> Reading:
@@ -44,10 +41,12 @@ def read_onnx(path: Path, input_size: Size | None = None) -> Reading:
         If the package onnx is not installed.
     """
     model = _load_model(path)
+    from tensorconv.export.onnx_tensors import stored_tensors  # loads onnx, which no other kind of file needs
+
     if input_size is not None:
         _fix_input(model.graph, input_size)
     sizes = _spatial_sizes(model)
-    tensors = _constants(model.graph)
+    tensors = stored_tensors({tensor.name: tensor for tensor in model.graph.initializer}, model.graph.node)
     found = (_entry(node, tensors, sizes, path.parent) for node in _convolutions(model.graph))
     return Reading.of((*found, *_hidden(model)))
 
@@ -79,59 +78,24 @@ def _entry(node: Any, tensors: Mapping[str, Any], sizes: Mapping[str, Size], fol
 
 def _found(node: Any, name: str, tensors: Mapping[str, Any], sizes: Mapping[str, Size], folder: Path) -> FoundLayer:
     """Return the layer of a node, or raise an error that says why it cannot be read."""
+    from tensorconv.export.onnx_node import read_convolution
+
     if len(node.input) < 2:
         raise ModelError(f"{node.op_type} has {len(node.input)} inputs, it needs data and weights")
     kernel = _array(tensors, node.input[1], "weights", folder)
     bias = _array(tensors, node.input[2], "bias", folder) if len(node.input) > 2 and node.input[2] else None
-    if kernel.ndim < 3:
-        raise ModelError(
-            f"the weights have shape {kernel.shape}, a convolution's have two channel and the spatial axes"
-        )
-    transposed = node.op_type == "ConvTranspose"
     inferred = sizes.get(node.input[0], ())
     size = inferred if len(inferred) == kernel.ndim - 2 else None
-    geometry = onnx_geometry(transposed, _attributes(node), kernel.shape[2:], size)
-    layer = ConvLayer.of(
-        kernel,
-        bias,
-        stride=geometry.stride,
-        padding=geometry.padding,
-        dilation=geometry.dilation,
-        groups=geometry.groups,
-        transposed=transposed,
-        layout="IO*" if transposed else "OI*",
-        name=name,
-    )
-    return FoundLayer(layer, size, "network")
-
-
-def _attributes(node: Any) -> dict[str, int | str | Size]:
-    """Return the attributes that a convolution may have, each as the plain value of its type."""
-    values: dict[str, int | str | Size] = {}
-    for attribute in node.attribute:
-        if attribute.name == "auto_pad":
-            values["auto_pad"] = attribute.s.decode("utf-8", "replace")
-        elif attribute.name == "group":
-            values["group"] = attribute.i
-        else:
-            values[attribute.name] = tuple(attribute.ints)
-    return values
+    return FoundLayer(read_convolution(node, kernel, bias, size, name), size, "network")
 
 
 def _array(tensors: Mapping[str, Any], name: str, what: str, folder: Path) -> Array:
     """Return a stored tensor as an array."""
+    from tensorconv.export.onnx_tensors import read_tensor
+
     if name not in tensors:
         raise ModelError(f"{what} {name!r}: computed in the network, not stored in it")
-    onnx = importlib.import_module("onnx")
-    tensor = tensors[name]
-    kind = onnx.TensorProto.DataType.Name(tensor.data_type)
-    if kind not in READABLE_TYPES:
-        raise ModelError(f"{what} {name!r}: of type {kind}; readable are {', '.join(READABLE_TYPES)}")
-    try:
-        array: Array = onnx.numpy_helper.to_array(tensor, base_dir=str(folder))
-    except (OSError, ValueError, TypeError, onnx.checker.ValidationError) as error:  # lost, short or outside the folder
-        raise FormatError(f"{what} {name!r}: cannot be loaded: {error}") from error
-    return array
+    return read_tensor(name, tensors[name], folder)
 
 
 def _convolutions(graph: Any) -> Iterator[Any]:
@@ -152,19 +116,6 @@ def _hidden(model: Any) -> Iterator[SkippedLayer]:
 def _subgraphs(body: Any) -> list[Any]:
     attributes = [attribute for node in body.node for attribute in node.attribute]
     return [a.g for a in attributes if a.HasField("g")] + [graph for a in attributes for graph in a.graphs]
-
-
-def _constants(graph: Any) -> dict[str, Any]:
-    """Return every stored tensor by name: initializers, Constant nodes, and those that Identity nodes rename."""
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:  # a graph is sorted: what a node reads was made before it
-        if node.op_type == "Constant" and node.output:
-            for attribute in node.attribute:
-                if attribute.name == "value" and attribute.HasField("t"):
-                    tensors[node.output[0]] = attribute.t
-        elif node.op_type == "Identity" and node.input and node.output and node.input[0] in tensors:
-            tensors[node.output[0]] = tensors[node.input[0]]
-    return tensors
 
 
 def _spatial_sizes(model: Any) -> dict[str, Size]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tensorconv.arrays import Array, named_dtype
-from tensorconv.layers import ConvLayer, ConvSequence
+from tensorconv.layers import ConvLayer, ConvSequence, PadLayer
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -80,6 +80,14 @@ def chain(ndim: int, dtype: str = "float64") -> ConvSequence:
     return ConvSequence(tuple(layers))
 
 
+def padded(ndim: int, mode: str, dtype: str = "float64") -> ConvSequence:
+    """Return paddings by values before and between convolutions, one of which pads by zeros too."""
+    first = layer("asymmetric", ndim, dtype, bias=False, name="first")
+    second = ConvLayer(layer("plain", ndim, dtype, seed=1).kernel[:, :1], first.geometry.on_axes((), groups=6))
+    pads = [PadLayer(((1, 2), (0, 1), (2, 2), (1, 0))[:ndim], mode, "border"), PadLayer(((1, 0),) * ndim, mode)]
+    return ConvSequence((pads[0], first, pads[1], second))
+
+
 def data(ndim: int, dtype: str = "float64", batch: int = 2) -> Array:
     """Return an input of a layer or chain."""
     return np.random.default_rng(1).standard_normal((batch, IN_CHANNELS, *INPUT_SIZE[:ndim])).astype(dtype)
@@ -89,6 +97,10 @@ def assert_same(loaded: ConvSequence, sequence: ConvSequence, *, names: bool = T
     """Assert that two sequences are bitwise the same."""
     assert len(loaded) == len(sequence)
     for ours, theirs in zip(loaded, sequence, strict=True):
+        if isinstance(ours, PadLayer) or isinstance(theirs, PadLayer):
+            assert str(ours) == str(theirs)
+            assert not names or ours.name == theirs.name
+            continue
         assert ours.geometry == theirs.geometry
         assert (ours.dtype, ours.kernel.shape) == (theirs.dtype, theirs.kernel.shape)
         assert ours.kernel.tobytes() == theirs.kernel.tobytes()

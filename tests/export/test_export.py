@@ -17,8 +17,24 @@ import tensorconv as tc
 from tensorconv.errors import KernelTypeError, UnsupportedExportError
 from tensorconv.geometry import ConvGeometry
 
-TARGETS = ["numpy", "npz", "onnx", "safetensors", "torch"]
-FRAMEWORKS = ["torch", "onnx", "onnxruntime", "safetensors", "jax", "keras", "ml_dtypes", "numba"]
+# what each exporter may load; JAX and keras, run on it here, come with ml_dtypes
+OWN: dict[str, set[str]] = {
+    "equinox": {"equinox", "jax", "ml_dtypes"},
+    "flax": {"flax", "jax", "ml_dtypes"},
+    "jax": {"jax", "ml_dtypes"},
+    "keras": {"keras", "jax", "ml_dtypes"},
+    "npz": set(),
+    "numpy": set(),
+    "onnx": {"onnx", "ml_dtypes"},
+    "safetensors": {"safetensors", "ml_dtypes"},
+    "tensorflow": set(),
+    "tflite": set(),
+    "torch": {"torch"},
+}
+TARGETS = sorted(OWN)
+FRAMEWORKS = ["torch", "onnx", "onnxruntime", "safetensors", "jax", "keras", "flax", "equinox", "tensorflow"]
+FRAMEWORKS += ["ml_dtypes", "numba", "scipy", "tensorly"]
+EXTRAS = [target for target, packages in OWN.items() if packages]
 
 
 def run(code: str, *paths: Path) -> str:
@@ -49,7 +65,7 @@ def test_what_is_no_sequence_is_refused(target: str) -> None:
 
 
 def test_an_unknown_target_is_refused() -> None:
-    message = "target must be one of npz, numpy, onnx, safetensors, torch, got 'caffe'"
+    message = f"target must be one of {', '.join(TARGETS)}, got 'caffe'"
     with pytest.raises(UnsupportedExportError, match=message):
         tc.export.dump(layer("plain", 1), "caffe")
     with pytest.raises(UnsupportedExportError, match=message):
@@ -60,6 +76,8 @@ def test_an_unknown_target_is_refused() -> None:
 def test_an_unknown_option_is_refused(target: str) -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'quality'"):
         tc.export.dump(layer("plain", 1), target, quality=3)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'quality'"):
+        tc.export.load(b"", target, quality=3)
 
 
 def test_importing_export_loads_no_framework() -> None:
@@ -67,18 +85,20 @@ def test_importing_export_loads_no_framework() -> None:
     assert run(code).strip() == "[]"
 
 
-@pytest.mark.parametrize("target", ["numpy", "npz", "onnx", "safetensors", "torch"])
+@pytest.mark.parametrize("target", TARGETS)
 def test_an_exporter_loads_only_its_own_framework(target: str) -> None:
-    own = {"onnx": {"onnx", "ml_dtypes"}, "safetensors": {"safetensors", "ml_dtypes"}, "torch": {"torch"}}
-    code = (
-        "import numpy, tensorconv as tc\n"
-        f"tc.export.dump(tc.ConvLayer.of(numpy.ones((1, 1, 1))), {target!r})\n"
-        f"print(*[m for m in {FRAMEWORKS!r} if m in sys.modules])"
-    )
-    assert set(run(code).split()) <= own.get(target, set())
+    code = f"""
+import numpy, tensorconv as tc
+layer = tc.ConvLayer.of(numpy.ones((1, 1, 1, 1), "float32"))
+tc.export.load(tc.export.dump(layer, {target!r}), {target!r})
+loaded = {{module.partition(".")[0] for module in sys.modules}}
+print(*[package for package in {FRAMEWORKS!r} if package in loaded])
+"""
+    others = {"scipy"} if "jax" in OWN[target] else set()  # JAX itself imports scipy
+    assert OWN[target] - {"ml_dtypes"} <= set(run(code).split()) <= OWN[target] | others
 
 
-@pytest.mark.parametrize("target", ["onnx", "safetensors", "torch"])
+@pytest.mark.parametrize("target", EXTRAS)
 @pytest.mark.parametrize("error", ["ModuleNotFoundError(name, name=name)", "ImportError('blocked')"])
 def test_a_missing_package_is_named_with_its_extra(target: str, error: str) -> None:
     code = f"""

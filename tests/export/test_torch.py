@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from export.sequences import DTYPES, GEOMETRIES, assert_same, chain, data, layer
+import torch.nn.utils.prune
+from export.sequences import DTYPES, GEOMETRIES, assert_same, chain, data, layer, padded
 from oracles import reference_bound, reference_sequence
 
-from tensorconv.errors import KernelError, UnsupportedExportError
+import tensorconv as tc
+from tensorconv.errors import FormatError, KernelError, UnsupportedExportError
 from tensorconv.export import dump, load
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer, ConvSequence
+from tensorconv.layers import ConvLayer, ConvSequence, PadLayer
 
 FLOAT64 = 2.0**-53
 NAMES = {
@@ -195,9 +199,11 @@ CONV = {"in_channels": 2, "out_channels": 2, "kernel_size": 3}
         ([torch.nn.ReLU()], "module '' must be a Conv.* got ReLU"),
         ([torch.nn.Sequential(torch.nn.Conv1d(**CONV))], "got Sequential"),
         ([Doubled(**CONV)], "got Doubled"),
-        ([torch.nn.Conv1d(**CONV, padding=1, padding_mode="circular")], "padding_mode must be 'zeros', got 'circular'"),
         ([torch.nn.ConstantPad1d(1, 2.0), torch.nn.Conv1d(**CONV)], "padding by zeros .* got the value 2.0"),
-        ([torch.nn.ReflectionPad1d(1), torch.nn.Conv1d(**CONV)], "got ReflectionPad1d"),
+        (
+            [torch.nn.ConstantPad1d(1, 0.0), torch.nn.ReflectionPad1d(1), torch.nn.Conv1d(**CONV)],
+            "no convolution takes",
+        ),
         ([torch.nn.ConstantPad1d(1, 0.0)] * 2 + [torch.nn.Conv1d(**CONV)], "join them into one"),
         ([torch.nn.Conv1d(**CONV), torch.nn.ConstantPad1d(1, 0.0)], "belongs to no convolution"),
         ([torch.nn.ConstantPad2d(1, 0.0), torch.nn.Conv1d(**CONV)], "does not fit a convolution over 1 spatial axes"),
@@ -215,13 +221,29 @@ def test_what_is_no_sequence_is_refused(modules: list[torch.nn.Module], message:
         load(torch.nn.Sequential(*modules), "torch")
 
 
+def hooked(kind: str) -> torch.nn.Module:
+    module = torch.nn.Conv1d(**CONV)
+    if kind == "output":
+        module.register_forward_hook(lambda *arguments: 2 * arguments[-1])
+    else:
+        torch.nn.utils.prune.l1_unstructured(module, "weight", 0.5)
+    return module
+
+
+@pytest.mark.parametrize("kind", ["output", "pruned"])
+def test_a_module_with_hooks_is_refused(kind: str) -> None:
+    for module in (hooked(kind), torch.nn.Sequential(hooked(kind))):
+        with pytest.raises(UnsupportedExportError, match=r"has forward hooks, .*; remove them first"):
+            load(module, "torch")
+
+
 def test_a_module_that_stands_twice_counts_twice() -> None:
     twice = [torch.nn.Conv1d(**CONV, bias=False)] * 2
     assert_computes(torch.nn.Sequential(*twice).double(), load(torch.nn.Sequential(*twice), "torch"), data(1)[:, :2])
 
 
 def test_an_inner_bias_is_refused() -> None:
-    with pytest.raises(KernelError, match="layer 0 has a bias; only the last layer may"):
+    with pytest.raises(KernelError, match="layer 0 has a bias; only the last convolution may"):
         load(torch.nn.Sequential(torch.nn.Conv1d(**CONV), torch.nn.Conv1d(**CONV)), "torch")
 
 
@@ -240,3 +262,103 @@ def test_a_crop_of_one_layer_is_not_taken_for_the_padding_of_the_next() -> None:
         module = dump(sequence, "torch")
         assert_computes(module, sequence, data(1))
         assert_same(load(module, "torch"), sequence)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_padding_by_values_is_a_module(ndim: int, mode: str) -> None:
+    sequence = padded(ndim, mode)
+    module = dump(sequence, "torch")
+    assert_computes(module, sequence, data(ndim))
+    assert_same(load(module, "torch"), sequence)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+@pytest.mark.parametrize("padding", [(2, 1), "same"])
+def test_a_convolution_that_pads_by_values_is_two_steps(mode: str, padding: Any) -> None:
+    module = torch.nn.Conv2d(4, 6, (4, 3), padding=padding, dilation=(1, 2), padding_mode=mode).double()
+    sequence = load(module, "torch")
+    pad, convolution = sequence
+    pairs = ((2, 2), (1, 1)) if padding == (2, 1) else ((1, 2), (2, 2))
+    assert pad == PadLayer(pairs, mode)
+    assert isinstance(convolution, ConvLayer)
+    assert convolution.geometry.padding == ((0, 0), (0, 0))
+    assert_computes(module, sequence, data(2))
+
+
+def test_a_state_dict_has_the_modules_keys_and_comes_back() -> None:
+    sequence = chain(2)
+    state = dump(sequence, "torch", state_dict=True)
+    module = dump(sequence, "torch")
+    assert list(state) == list(module.state_dict())
+    module.load_state_dict(state)
+    assert_same(load(state, "torch", like=sequence), sequence)
+    other = ConvSequence([ConvLayer(0 * one.kernel, one.geometry, one.bias, one.name) for one in sequence.convolutions])
+    assert_same(load(state, "torch", like=other), sequence)  # the numbers are the state's
+
+
+def test_a_state_dict_alone_or_of_another_is_refused() -> None:
+    state = dump(chain(2), "torch", state_dict=True)
+    with pytest.raises(UnsupportedExportError, match=r"holds no stride, .* give like="):
+        load(state, "torch")
+    with pytest.raises(FormatError, match=r"(?s)obj is no state dict of like: .*size mismatch for squeeze\.weight"):
+        load(state, "torch", like=chain(1))
+
+
+def test_torch_export_captures_the_module() -> None:
+    sequence, x = chain(2), torch.from_numpy(data(2))
+    exported = torch.export.export(dump(sequence, "torch"), (x,), dynamic_shapes=({2: torch.export.Dim.AUTO},))
+    larger = np.random.default_rng(2).standard_normal((2, 4, 11, 6))
+    assert_computes(exported.module(), sequence, larger)
+
+
+def test_torch_compile_takes_the_module() -> None:
+    # a process of its own: the compiler changes global state of torch
+    code = """
+import torch
+import torch.nn.utils.prune
+from export.sequences import chain, data
+from export.test_torch import assert_computes
+from tensorconv.export import dump
+sequence = chain(2)
+compiled = torch.compile(dump(sequence, "torch"), fullgraph=True, backend="aot_eager")
+assert_computes(compiled, sequence, data(2))
+print("computed")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="tests", check=False)
+    assert done.stdout == "computed\n", done.stderr
+
+
+def test_a_sequence_fine_tuned_in_torch_comes_back() -> None:
+    rng = np.random.default_rng(0)
+    original = ConvLayer.of(
+        rng.standard_normal((8, 6, 3, 3)), rng.standard_normal(8), stride=2, padding=((1, 0), (0, 1))
+    )
+    found = tc.tucker(original, (4, 4))
+    module = dump(found, "torch")
+    x = torch.from_numpy(rng.standard_normal((64, 6, 9, 8)))
+    target = torch.from_numpy(tc.convolve(x.numpy(), original))
+    before = tc.verify(original, found, x.numpy())
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.02)
+    for _ in range(40):
+        optimizer.zero_grad()
+        torch.nn.functional.mse_loss(module(x), target).backward()
+        optimizer.step()
+    tuned = load(module, "torch")
+    report = tc.verify(original, tuned, x.numpy())
+    assert report.consistent
+    assert report.output_error is not None
+    assert before.output_error is not None
+    assert report.output_error < 0.999 * before.output_error  # the best fit to the kernel is not the best fit to x
+    dense = tc.compose(tuned)
+    assert dense.geometry == original.geometry
+    assert dense.kernel.shape == original.kernel.shape
+    assert_computes(module, tuned, x.numpy())
+    drift = tc.verify(dense, tuned, x.numpy())
+    assert drift.exact
+    # one convolution or its factors: the same to float64 rounding of both
+    bound = reference_bound(x.numpy(), tuned, [FLOAT64, FLOAT64]) + reference_bound(
+        x.numpy(), dense.sequence, [FLOAT64]
+    )
+    difference = reference_sequence(x.numpy(), tuned) - reference_sequence(x.numpy(), dense.sequence)
+    assert np.all(np.abs(difference) <= bound)

@@ -69,6 +69,16 @@ def test_convolution_explicit_pads_and_dilation(tmp_path):
     assert found.layer.name == "only"
 
 
+def test_pads_beside_auto_pad_must_agree_with_it(tmp_path):
+    kernel = np.ones((1, 1, 3), "float32")
+    attributes = {"auto_pad": "SAME_UPPER", "strides": [2], "input_shape": (1, 1, 8)}
+    (found,) = tc.read_layers(write(one_node("Conv", kernel, pads=[0, 1], **attributes), tmp_path / "agree.onnx"))
+    assert found.layer.geometry.padding == ((0, 1),)
+    reading = read_file(write(one_node("Conv", kernel, pads=[1, 1], **attributes), tmp_path / "disagree.onnx"))
+    assert not reading.layers
+    assert "auto_pad=SAME_UPPER and pads (1, 1) contradict each other" in reading.skipped[0].reason
+
+
 def test_same_with_dilation_pads_the_dilated_extent(tmp_path):
     kernel = np.ones((1, 1, 3), "float32")  # ONNX Runtime refuses this one; the standard does not
     model = one_node("Conv", kernel, input_shape=(1, 1, 8), auto_pad="SAME_LOWER", dilations=[2], strides=[3])
@@ -319,6 +329,18 @@ def test_a_saved_sequence_keeps_its_geometry(tmp_path, suffix):
     np.testing.assert_array_equal(b.layer.bias, second.bias)
     with pytest.raises(ModelError, match="is for plain arrays"):
         tc.read_layers(path, layout="OI*")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_padding_of_a_saved_sequence_is_left_out_with_its_share_of_the_size(tmp_path, suffix):
+    layer = tc.ConvLayer.of(np.ones((2, 4, 3)), name="conv")
+    path = tmp_path / f"sequence{suffix}"
+    save(path, tc.ConvSequence((tc.PadLayer(((1, 2),), "reflect", "mirror"), layer)))
+    reading = read_file(path, input_size=(10,))
+    assert [(found.layer.name, found.input_size) for found in reading.layers] == [("conv", (13,))]
+    assert [(skipped.name, skipped.reason.partition(":")[0]) for skipped in reading.skipped] == [
+        ("mirror", "reflect padding ((1,2),)")
+    ]
 
 
 class _Bomb:

@@ -1,0 +1,243 @@
+"""Keras layers that are built with given weights, and the kernels as Keras lays them out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+
+from tensorconv.arrays import Array
+from tensorconv.errors import UnsupportedExportError
+from tensorconv.export.padding import Pairs
+from tensorconv.layers import ConvLayer, ConvSequence, to_layout
+
+INPUT_NAME = "input"
+_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9_-]*")  # what the names of scopes and parameters allow on every backend
+
+
+class LayerMaker:
+    """Makes Keras layers, channels last, each with a name of its own or the next number.
+
+    Parameters
+    ----------
+    sequence : ConvSequence
+        Its number of spatial axes, data type and names.
+    """
+
+    def __init__(self, sequence: ConvSequence) -> None:
+        self._ndim = sequence.ndim
+        self._dtype = sequence.dtype.name
+        self._names = [layer.name for layer in sequence.layers]
+        self._n_made = 0
+
+    def convolution(
+        self, kind: str, name: str, in_channels: int, arrays: dict[str, Array | None], options: dict[str, Any]
+    ) -> Any:
+        """Return a convolution without padding, built with these weights.
+
+        Parameters
+        ----------
+        kind : str
+            Name of the Keras layer, "{}" for the number of spatial axes.
+        name : str
+            What to call it if it can be called so.
+        in_channels : int
+            Channels of its input.
+        arrays : dict of str to ndarray
+            Weights by the name of their initializer, the one with spatial axes first.
+        options : dict of str to Any
+            Further options of the Keras layer.
+
+        Returns
+        -------
+        keras.layers.Layer
+            The layer; the initializers that it is saved with are Keras's usual ones, with seeds of their own.
+        """
+        given = {f"{role}_initializer": array for role, array in arrays.items() if array is not None}
+        seeded = keras.initializers.GlorotUniform(seed=self._n_made)  # else Keras draws a seed from Python's random
+        usual = {key: "zeros" if key == "bias_initializer" else seeded for key in given}
+        layer = getattr(keras.layers, kind.format(self._ndim))(
+            kernel_size=next(iter(given.values())).shape[:-2],
+            padding="valid",
+            data_format="channels_last",
+            dtype=self._dtype,
+            name=self._name(name),
+            **usual,
+            **options,
+        )
+        usual = {key: getattr(layer, key) for key in given}
+        for key, array in given.items():
+            own = array if array.flags.writeable else np.array(array)  # else it shows what must not change
+            setattr(layer, key, partial(_given, own))
+        layer.build((*(None,) * (self._ndim + 1), in_channels))
+        for key, initializer in usual.items():
+            setattr(layer, key, initializer)
+        return layer
+
+    def paddings(self, pairs: Pairs, *, closed: bool = False) -> Iterator[Any]:
+        """Yield the layers of a padding step: zero padding, then cropping, which is possible on every axis.
+
+        Parameters
+        ----------
+        pairs : tuple of (int, int)
+            Padding per spatial axis, negative for cropping.
+        closed : bool
+            Whether a cropping must be there, be it of nothing.
+
+        Yields
+        ------
+        keras.layers.Layer
+            ZeroPadding and Cropping layers.
+        """
+        added, cropped = (tuple(tuple(max(sign * side, 0) for side in pair) for pair in pairs) for sign in (1, -1))
+        if any(map(any, added)):
+            yield self.plain("ZeroPadding", padding=added[0] if self._ndim == 1 else added)
+        if closed or any(map(any, cropped)):
+            yield self.plain("Cropping", cropping=cropped[0] if self._ndim == 1 else cropped)
+
+    def plain(self, kind: str, **options: Any) -> Any:
+        """Return a layer without weights.
+
+        Parameters
+        ----------
+        kind : str
+            Name of the Keras layer, without the number of spatial axes.
+        **options : Any
+            Its options.
+
+        Returns
+        -------
+        keras.layers.Layer
+            The layer.
+        """
+        if (kind, self._ndim) != ("Cropping", 1):  # which has no such option
+            options["data_format"] = "channels_last"
+        return getattr(keras.layers, f"{kind}{self._ndim}D")(**options, dtype=self._dtype, name=self._name(""))
+
+    def concatenation(self, name: str) -> Any:
+        """Return a layer that joins channels.
+
+        Parameters
+        ----------
+        name : str
+            What to call it if it can be called so.
+
+        Returns
+        -------
+        keras.layers.Concatenate
+            The layer.
+        """
+        return keras.layers.Concatenate(axis=-1, dtype=self._dtype, name=self._name(name))
+
+    def can_name(self, name: str) -> bool:
+        """Return whether a Keras layer can have this name, and be the only one.
+
+        Parameters
+        ----------
+        name : str
+            Name of a layer of the sequence.
+
+        Returns
+        -------
+        bool
+            False for numbers too, which are the names of the nameless.
+        """
+        free = name != INPUT_NAME and not name.isdecimal() and self._names.count(name) == 1
+        return free and _NAME.fullmatch(name) is not None
+
+    def _name(self, name: str) -> str:
+        self._n_made += 1
+        return name if self.can_name(name) else str(self._n_made - 1)
+
+
+def undilated(kernel: Array, dilation: tuple[int, ...]) -> Array:
+    """Return the kernel of dilation 1 that does the same, with zeros between the taps.
+
+    Parameters
+    ----------
+    kernel : ndarray, shape (O, I, K1..KN)
+        The kernel.
+    dilation : tuple of int
+        One dilation per spatial axis.
+
+    Returns
+    -------
+    ndarray, shape (O, I, d1*(K1-1)+1..dN*(KN-1)+1)
+        The kernel with its zeros.
+    """
+    size = (d * (k - 1) + 1 for k, d in zip(kernel.shape[2:], dilation, strict=True))
+    written = np.zeros((*kernel.shape[:2], *size), kernel.dtype)
+    taps: Any = (..., *(slice(None, None, d) for d in dilation))
+    written[taps] = kernel
+    return written
+
+
+def block_diagonal(kernel: Array, groups: int) -> Array:
+    """Return the kernel of one group that does the same, with zeros between the groups.
+
+    Parameters
+    ----------
+    kernel : ndarray, shape (O, I/G, K1..KN)
+        The kernel.
+    groups : int
+        Number of groups G.
+
+    Returns
+    -------
+    ndarray, shape (O, I, K1..KN)
+        The kernel with its zeros.
+    """
+    n_out, n_in = kernel.shape[0] // groups, kernel.shape[1]
+    written = np.zeros((kernel.shape[0], groups * n_in, *kernel.shape[2:]), kernel.dtype)
+    for i in range(groups):
+        rows = slice(i * n_out, (i + 1) * n_out)
+        written[rows, i * n_in : (i + 1) * n_in] = kernel[rows]
+    return written
+
+
+def per_channel(kernel: Array, layer: ConvLayer) -> Array:
+    """Return a depthwise kernel in the layout of Keras's depthwise layers.
+
+    Parameters
+    ----------
+    kernel : ndarray, shape (I*D, 1, K1..KN)
+        The kernel of one group per in-channel.
+    layer : ConvLayer
+        Its layer.
+
+    Returns
+    -------
+    ndarray, shape (K1..KN, I, D)
+        The kernel by in-channel and multiple.
+    """
+    array = to_layout(kernel, "*IO", layer.geometry)
+    return array.reshape(*array.shape[:-2], layer.in_channels, -1)
+
+
+def check_dtype(dtype: np.dtype[Any]) -> None:
+    """Refuse a data type that Keras would silently turn into another.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Data type of the kernels.
+
+    Raises
+    ------
+    UnsupportedExportError
+        If the backend has no such tensors.
+    """
+    kept = keras.backend.standardize_dtype(keras.ops.convert_to_tensor(np.zeros(1, dtype)).dtype)
+    if kept != dtype.name:
+        raise UnsupportedExportError(
+            f"Keras would turn {dtype} into {kept} on the backend {keras.config.backend()!r}; first call "
+            'jax.config.update("jax_enable_x64", True), or convert the kernels'
+        )
+
+
+def _given(array: Array, *_: Any, **__: Any) -> Array:
+    return array
