@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tensorconv.factorizations.tensor_train import tensor_train
     from tensorconv.factorizations.tucker import tucker
     from tensorconv.geometry import ConvGeometry
-    from tensorconv.layers import ConvLayer, ConvSequence, PadLayer
+    from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer, PermuteLayer
     from tensorconv.models import read_layers
     from tensorconv.reconstruction import Reconstruction, reconstruct
     from tensorconv.statistics import PatchStatistics
@@ -35,12 +35,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Activation": "activations",
+    "ChannelwiseLayer": "layers",
     "ConvGeometry": "geometry",
     "ConvLayer": "layers",
     "ConvSequence": "layers",
     "Factorization": "factorizations",
     "PadLayer": "layers",
     "PatchStatistics": "statistics",
+    "PermuteLayer": "layers",
     "Reconstruction": "reconstruction",
     "Report": "verdict",
     "allocate": "allocation",
@@ -68,12 +70,14 @@ _MODULES = ("certificates", "cost", "errors", "export", "linalg", "ranks")
 
 __all__ = [
     "Activation",
+    "ChannelwiseLayer",
     "ConvGeometry",
     "ConvLayer",
     "ConvSequence",
     "Factorization",
     "PadLayer",
     "PatchStatistics",
+    "PermuteLayer",
     "Reconstruction",
     "Report",
     "allocate",

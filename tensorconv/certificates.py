@@ -86,7 +86,7 @@ def rounding_bound(x: Any, sequence: Any) -> Array:
     total = sum(map(n_roundings, steps.convolutions))
     growth = gamma(total, u)
     magnitude = np.abs(data.astype(np.float64))
-    for layer in steps:
+    for layer in steps.plain:
         if isinstance(layer, PadLayer):
             magnitude = pad_by_values(magnitude, layer)
             continue

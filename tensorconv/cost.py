@@ -5,13 +5,34 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import NamedTuple
 
 from tensorconv.errors import GeometryError
 from tensorconv.geometry import ConvGeometry
 from tensorconv.integers import PerAxis, integers
 
 Shape = tuple[int, ...]
-Chain = Sequence[tuple[Shape, ConvGeometry]]
+
+
+class Stored(NamedTuple):
+    """What a kernel whose entries are not all stored, or stand for several, costs.
+
+    Parameters
+    ----------
+    parameters : int
+        Stored entries.
+    products : int
+        Multiply-accumulates per position.
+    additions : int
+        Additions per position that follow no product.
+    """
+
+    parameters: int
+    products: int
+    additions: int = 0
+
+
+Chain = Sequence[tuple[Shape, ConvGeometry] | tuple[Shape, ConvGeometry, Stored]]
 MEASURES = ("macs", "parameters", "bytes")
 
 
@@ -20,8 +41,8 @@ def chain_output_size(chain: Chain, input_size: PerAxis) -> Shape:
 
     Parameters
     ----------
-    chain : sequence of (shape, geometry)
-        The convolutions in order.
+    chain : sequence of (shape, geometry) or (shape, geometry, Stored)
+        The convolutions in order; without the third, all entries are stored and multiplied.
     input_size : int or sequence of int
         Spatial size of the input.
 
@@ -31,7 +52,7 @@ def chain_output_size(chain: Chain, input_size: PerAxis) -> Shape:
         Spatial size of the output.
     """
     size = chain[0][1].spatial_size(input_size) if chain else integers("input_size", input_size, at_least=1)
-    for shape, geometry in chain:
+    for shape, geometry, *_ in chain:
         size = geometry.output_size(size, shape[2:])
     return size
 
@@ -43,8 +64,8 @@ def chain_cost(
 
     Parameters
     ----------
-    chain : sequence of (shape, geometry)
-        The convolutions in order.
+    chain : sequence of (shape, geometry) or (shape, geometry, Stored)
+        The convolutions in order; without the third, all entries are stored and multiplied.
     of : {"macs", "parameters", "bytes"}
         Multiply-accumulates per image, stored entries, or bytes moved per image (every layer reads its input and its
         parameters once and writes its output once).
@@ -68,13 +89,14 @@ def chain_cost(
     """
     if of not in MEASURES:
         raise GeometryError(f"of must be one of {MEASURES}, got {of!r}")
-    n_parameters = sum(math.prod(shape) for shape, _ in chain) + n_bias
+    counts = [step[2] if len(step) == 3 else Stored(math.prod(step[0]), math.prod(step[0])) for step in chain]
+    n_parameters = sum(count.parameters for count in counts) + n_bias
     if of == "parameters":
         return Fraction(n_parameters)
     total = Fraction(0)
     size = None if input_size is None or not chain else chain[0][1].spatial_size(input_size)
     positions = Fraction(1) if size is None else Fraction(math.prod(size))
-    for shape, geometry in chain:
+    for (shape, geometry, *_), count in zip(chain, counts, strict=True):
         before = positions
         if size is None:
             ratio = math.prod(geometry.stride)
@@ -83,7 +105,7 @@ def chain_cost(
             size = geometry.output_size(size, shape[2:])
             positions = Fraction(math.prod(size))
         if of == "macs":
-            total += math.prod(shape) * (before if geometry.transposed else positions)
+            total += count.products * (before if geometry.transposed else positions)
         else:
             total += itemsize * (shape[1] * geometry.groups * before + shape[0] * positions)
     if of == "bytes" and input_size is not None:

@@ -237,7 +237,7 @@ def _same_bias(layer: ConvLayer, steps: ConvSequence) -> bool:
 def _operator_norm(steps: ConvSequence) -> float:
     return math.prod(
         pad_norm_bound(step) if isinstance(step, PadLayer) else operator_norm_bound(step.kernel, step.geometry.groups)
-        for step in steps
+        for step in steps.plain
     )
 
 

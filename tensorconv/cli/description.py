@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tensorconv.layers import ConvLayer, ConvSequence, PadLayer
+from tensorconv.layers import ConvLayer, ConvSequence, PadLayer, PermuteLayer, Step
 
 
 def describe_layer(layer: ConvLayer) -> dict[str, Any]:
@@ -35,6 +35,7 @@ def describe_layer(layer: ConvLayer) -> dict[str, Any]:
         "transposed": geometry.transposed,
         "bias": layer.bias is not None,
         "parameters": layer.n_parameters,
+        "entries": layer.entries,
     }
 
 
@@ -51,11 +52,24 @@ def describe_sequence(sequence: ConvSequence) -> list[dict[str, Any]]:
     list of dict
         One entry per layer, in order.
     """
-    return [_describe_pad(layer) if isinstance(layer, PadLayer) else describe_layer(layer) for layer in sequence]
+    return [_describe(layer) for layer in sequence]
 
 
-def _describe_pad(layer: PadLayer) -> dict[str, Any]:
-    return {"layer": layer.name, "mode": layer.mode, "padding": [list(pair) for pair in layer.padding]}
+def _describe(layer: Step) -> dict[str, Any]:
+    if isinstance(layer, PadLayer):
+        return {"layer": layer.name, "mode": layer.mode, "padding": [list(pair) for pair in layer.padding]}
+    if isinstance(layer, PermuteLayer):
+        return {"layer": layer.name, "order": list(layer.order)}
+    if isinstance(layer, ConvLayer):
+        return describe_layer(layer)
+    described = describe_layer(layer.view)
+    return described | {
+        "in_channels": layer.in_channels,
+        "out_channels": layer.out_channels,
+        "bias": layer.bias is not None,
+        "parameters": layer.n_parameters,
+        "channelwise": True,
+    }
 
 
 def plain(value: Any) -> Any:

@@ -98,6 +98,8 @@ def gather(x: Floats, weights: Floats, bias: Floats, offsets: Ints, panel: Float
             sums[:] = bias[g * n_out + o]
             for row in range(n_rows):
                 weight = weights[g, o, row]
+                if weight == 0:  # of a sparse kernel, which is then shifted and added
+                    continue
                 values = panel[row]
                 for j in range(n_tile):
                     sums[j] += weight * values[j]
@@ -139,6 +141,8 @@ def scatter(
                 column[:n] = 0
                 for i in range(n_in):
                     weight = weights[o, k, i]
+                    if weight == 0:
+                        continue
                     values = x[i, first : first + n]
                     for j in range(n):
                         column[j] += weight * values[j]

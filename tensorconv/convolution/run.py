@@ -12,12 +12,13 @@ import numpy as np
 
 from tensorconv.arrays import Array, as_float_array
 from tensorconv.convolution import loops
+from tensorconv.convolution.channels import convolve_channels, permute_channels
 from tensorconv.convolution.pad import pad_by_values
 from tensorconv.convolution.tables import OffsetTables, offset_tables
 from tensorconv.convolution.threads import run_tasks
 from tensorconv.errors import KernelError, KernelTypeError
 from tensorconv.integers import per_axis
-from tensorconv.layers import ConvLayer, PadLayer, as_sequence
+from tensorconv.layers import ChannelwiseLayer, ConvLayer, PadLayer, PermuteLayer, Step, as_sequence
 
 TILE_BYTES = 2**18  # the panel of one tile stays in a core's second-level cache
 
@@ -96,8 +97,8 @@ class Prepared:
 
     Parameters
     ----------
-    layers : tuple of PreparedLayer or PadLayer
-        The planned layers in order.
+    steps : tuple of callable
+        The planned steps in order, from array to array.
     in_channels : int
         Channels that it takes.
     input_size : tuple of int
@@ -106,7 +107,7 @@ class Prepared:
         Type of the computation, float32 or float64.
     """
 
-    layers: tuple[PreparedLayer | PadLayer, ...]
+    steps: tuple[Callable[[Array], Array], ...]
     in_channels: int
     input_size: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -140,8 +141,8 @@ class Prepared:
             raise KernelError(f"x must have shape (B, {', '.join(map(str, planned))}) here, got {data.shape}")
         if data.dtype != self.dtype:
             raise KernelTypeError(f"x must be {self.dtype} as prepared, got {data.dtype}; convert it or prepare anew")
-        for layer in self.layers:
-            data = pad_by_values(data, layer) if isinstance(layer, PadLayer) else layer(data)
+        for step in self.steps:
+            data = step(data)
         return data
 
 
@@ -186,11 +187,11 @@ def prepare(sequence: Any, input_size: int | Sequence[int], dtype: Any = "float6
         )
     steps = as_sequence(sequence)
     planned = size = per_axis("input_size", input_size, steps.ndim, at_least=1)
-    layers: list[PreparedLayer | PadLayer] = []
+    prepared = []
     for layer in steps.layers:
-        layers.append(layer if isinstance(layer, PadLayer) else _prepare_layer(layer, size, kind))
+        prepared.append(_prepare_step(layer, size, kind))
         size = layer.output_size(size)
-    return Prepared(tuple(layers), steps.in_channels, planned, kind)
+    return Prepared(tuple(prepared), steps.in_channels, planned, kind)
 
 
 def convolve(x: Any, sequence: Any) -> Array:
@@ -258,6 +259,17 @@ def as_data(x: Any, ndim: int) -> Array:
     if data.ndim != ndim + 2:
         raise KernelError(f"x must have shape (B, C, {ndim} spatial axes), got {data.shape}; add a batch axis: x[None]")
     return data
+
+
+def _prepare_step(layer: Step, size: tuple[int, ...], dtype: np.dtype[Any]) -> Callable[[Array], Array]:
+    if isinstance(layer, PadLayer):
+        return partial(pad_by_values, layer=layer)
+    if isinstance(layer, PermuteLayer):
+        return partial(permute_channels, layer=layer)
+    if isinstance(layer, ChannelwiseLayer):
+        view = _prepare_layer(layer.view, (layer.in_channels, *size), dtype)
+        return partial(convolve_channels, view=view, bias=None if layer.bias is None else layer.bias.astype(dtype))
+    return _prepare_layer(layer, size, dtype)
 
 
 def _prepare_layer(layer: ConvLayer, size: tuple[int, ...], dtype: np.dtype[Any]) -> PreparedLayer:

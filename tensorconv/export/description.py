@@ -11,7 +11,16 @@ import numpy as np
 from tensorconv.arrays import FLOATS, Array
 from tensorconv.errors import FormatError, GeometryError, KernelError, KernelTypeError
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer, ConvSequence, PadLayer, from_layout, to_layout
+from tensorconv.layers import (
+    ChannelwiseLayer,
+    ConvLayer,
+    ConvSequence,
+    PadLayer,
+    PermuteLayer,
+    Step,
+    from_layout,
+    to_layout,
+)
 
 FORMAT = "tensorconv"
 VERSION = 1
@@ -26,8 +35,14 @@ _FIELDS = {
     "groups": int,
     "transposed": bool,
     "bias": bool,
+    "entries": str,
 }
 _PAD_FIELDS = {"name": str, "mode": str, "padding": list}
+_ORDER_FIELDS = {"name": str, "order": list}
+_CHANNEL_FIELDS = {"name": str, "dtype": str, "in_channels": int, "stride": list, "padding": list, "dilation": list}
+_CHANNEL_FIELDS["bias"] = bool
+# a step is told by a field that no other has
+_KINDS = {"mode": _PAD_FIELDS, "order": _ORDER_FIELDS, "in_channels": _CHANNEL_FIELDS}
 
 
 def describe(sequence: ConvSequence, layout: str | Callable[[ConvLayer], str] = "OI*") -> tuple[str, dict[str, Array]]:
@@ -59,11 +74,18 @@ def describe(sequence: ConvSequence, layout: str | Callable[[ConvLayer], str] = 
         if isinstance(layer, PadLayer):
             layers.append({"name": layer.name, "mode": layer.mode, "padding": layer.padding})
             continue
-        order = layout if isinstance(layout, str) else layout(layer)
-        arrays[f"{i}.kernel"] = to_layout(layer.kernel, order, layer.geometry)
+        if isinstance(layer, PermuteLayer):
+            layers.append({"name": layer.name, "order": layer.order})
+            continue
+        if isinstance(layer, ChannelwiseLayer):
+            arrays[f"{i}.kernel"] = layer.kernel
+            layers.append(_describe_channelwise(layer))
+        else:
+            order = layout if isinstance(layout, str) else layout(layer)
+            arrays[f"{i}.kernel"] = to_layout(layer.kernel, order, layer.geometry)
+            layers.append(_describe_layer(layer, order))
         if layer.bias is not None:
             arrays[f"{i}.bias"] = layer.bias
-        layers.append(_describe_layer(layer, order))
     return json.dumps({"format": FORMAT, "version": VERSION, "layers": layers}), arrays
 
 
@@ -95,7 +117,7 @@ def parse(text: str, arrays: Mapping[str, Array]) -> ConvSequence:
     if head["format"] != FORMAT:
         raise FormatError(f"format must be {FORMAT!r}, got {head['format']!r}")
     for i, fields in enumerate(head["layers"]):
-        _check_fields(f"layer {i}", fields, _PAD_FIELDS if _is_pad(fields) else _FIELDS)
+        _check_fields(f"layer {i}", fields, _kind(fields))
     wanted = set(_array_names(head["layers"]))
     if wanted != set(arrays):
         missing, extra = sorted(wanted - set(arrays)), sorted(map(str, set(arrays) - wanted))
@@ -142,24 +164,49 @@ def _describe_layer(layer: ConvLayer, layout: str) -> dict[str, Any]:
         "groups": geometry.groups,
         "transposed": geometry.transposed,
         "bias": layer.bias is not None,
+        "entries": layer.entries,
     }
 
 
-def _is_pad(fields: Any) -> bool:
-    return isinstance(fields, dict) and "mode" in fields
+def _describe_channelwise(layer: ChannelwiseLayer) -> dict[str, Any]:
+    geometry = layer.geometry
+    return {
+        "name": layer.name,
+        "dtype": layer.dtype.name,
+        "in_channels": layer.in_channels,
+        "stride": geometry.stride,
+        "padding": geometry.padding,
+        "dilation": geometry.dilation,
+        "bias": layer.bias is not None,
+    }
 
 
-def _parse_layer(i: int, fields: dict[str, Any], arrays: Mapping[str, Array]) -> ConvLayer | PadLayer:
+def _kind(fields: Any) -> dict[str, type]:
+    """Return the fields that a step must have."""
+    found = [kind for key, kind in _KINDS.items() if isinstance(fields, dict) and key in fields]
+    return found[0] if found else _FIELDS
+
+
+def _parse_layer(i: int, fields: dict[str, Any], arrays: Mapping[str, Array]) -> Step:
+    kind = _kind(fields)
+    if kind is _ORDER_FIELDS:
+        return PermuteLayer(fields["order"], fields["name"])
     if not all(isinstance(pair, list) for pair in fields["padding"]):
         raise FormatError(f"layer {i}: padding must be [low, high] pairs, got {fields['padding']}")
-    if _is_pad(fields):
+    if kind is _PAD_FIELDS:
         return PadLayer(fields["padding"], fields["mode"], fields["name"])
+    if kind is _CHANNEL_FIELDS:
+        geometry = ConvGeometry(fields["stride"], fields["padding"], fields["dilation"])
+        kernel = _checked(f"{i}.kernel", arrays, fields["dtype"])
+        bias = _checked(f"{i}.bias", arrays, fields["dtype"]) if fields["bias"] else None
+        return ChannelwiseLayer(kernel, fields["in_channels"], geometry, bias, fields["name"])
     geometry = ConvGeometry(*(fields[key] for key in ("stride", "padding", "dilation", "groups", "transposed")))
     kernel = _checked(f"{i}.kernel", arrays, fields["dtype"])
     if kernel.ndim < 3:
         raise FormatError(f"{i}.kernel must have at least 3 axes, got shape {kernel.shape}")
     bias = _checked(f"{i}.bias", arrays, fields["dtype"]) if fields["bias"] else None
-    return ConvLayer(from_layout(kernel, fields["layout"], geometry), geometry, bias, fields["name"])
+    kernel = from_layout(kernel, fields["layout"], geometry)
+    return ConvLayer(kernel, geometry, bias, fields["name"], fields["entries"])
 
 
 def _checked(name: str, arrays: Mapping[str, Array], dtype: str) -> Array:
@@ -186,7 +233,7 @@ def _check_fields(what: str, value: Any, fields: Mapping[str, type]) -> None:
 
 def _array_names(layers: list[dict[str, Any]]) -> Iterator[str]:
     for i, fields in enumerate(layers):
-        if _is_pad(fields):
+        if "bias" not in fields:  # a step without arrays
             continue
         yield f"{i}.kernel"
         if fields["bias"]:

@@ -10,9 +10,10 @@ import numpy as np
 
 from tensorconv import cost
 from tensorconv.arrays import Array, as_float_array, frozen_copy
-from tensorconv.errors import GeometryError, KernelError, KernelTypeError
+from tensorconv.errors import GeometryError, KernelError
 from tensorconv.geometry import ConvGeometry
 from tensorconv.integers import Padding, PerAxis
+from tensorconv.layers.entries import check_entries, stored
 from tensorconv.layers.layouts import from_layout, swap_channels
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class ConvLayer:
         Added to every output position; stored in the kernel's data type.
     name : str
         A label that exporters and reports keep.
+    entries : {"dense", "sparse", "binary", "fixed"}
+        What of the kernel is stored and multiplied: all, what is not zero, one scale per out-channel, or nothing.
 
     Raises
     ------
@@ -54,6 +57,7 @@ class ConvLayer:
     geometry: ConvGeometry
     bias: Array | None = None
     name: str = ""
+    entries: str = "dense"
 
     def __post_init__(self) -> None:
         kernel = as_float_array("kernel", self.kernel)
@@ -66,8 +70,8 @@ class ConvLayer:
             raise GeometryError(f"geometry must be a ConvGeometry, got {self.geometry!r}; use ConvGeometry.of(...)")
         if self.geometry.ndim != kernel.ndim - 2:
             raise GeometryError(
-                f"geometry has {self.geometry.ndim} spatial axes, but the kernel of shape {kernel.shape} has "
-                f"{kernel.ndim - 2}; give one entry per spatial axis"
+                f"geometry has {self.ndim} spatial axes, but the kernel of shape {kernel.shape} has {kernel.ndim - 2}; "
+                "give one entry per spatial axis"
             )
         if kernel.shape[0] % self.geometry.groups:
             raise GeometryError(
@@ -85,6 +89,7 @@ class ConvLayer:
                 bias = bias.astype(kernel.dtype)
             object.__setattr__(self, "bias", frozen_copy(as_float_array(f"bias as {kernel.dtype}", bias)))
         object.__setattr__(self, "name", "" if self.name is None else str(self.name))
+        check_entries(self.kernel, self.entries)
 
     @classmethod
     def of(
@@ -191,7 +196,12 @@ class ConvLayer:
     @property
     def n_parameters(self) -> int:
         """Stored entries of kernel and bias."""
-        return int(self.kernel.size) + (0 if self.bias is None else int(self.bias.size))
+        return self.stored.parameters + (0 if self.bias is None else int(self.bias.size))
+
+    @property
+    def stored(self) -> cost.Stored:
+        """Entries that are stored, products and mere additions per position."""
+        return stored(self.kernel, self.entries)
 
     @property
     def sequence(self) -> ConvSequence:
@@ -216,9 +226,24 @@ class ConvLayer:
         Returns
         -------
         int
-            ``O * I * K * P``, P the output positions (transposed: the input positions).
+            ``O I K P``, P the output positions (transposed: the input positions), for a dense kernel.
         """
         return int(cost.chain_cost(self.chain, "macs", input_size))
+
+    def additions(self, input_size: int | Sequence[int]) -> int:
+        """Return the additions for one image that follow no product, of a fixed or binary kernel.
+
+        Parameters
+        ----------
+        input_size : int or sequence of int
+            Spatial size of the input.
+
+        Returns
+        -------
+        int
+            One per entry that is not zero and position.
+        """
+        return int(cost.chain_cost([(*self.chain[0][:2], cost.Stored(0, self.stored.additions))], "macs", input_size))
 
     def output_size(self, input_size: int | Sequence[int]) -> tuple[int, ...]:
         """Return the spatial size of the output.
@@ -262,38 +287,12 @@ class ConvLayer:
         return ConvLayer(kernel, replace(g, padding=padding, transposed=not g.transposed), name=self.name)
 
     def __reduce__(self) -> tuple[Any, ...]:  # copies and unpickled layers are checked and read-only too
-        return (ConvLayer, (np.array(self.kernel), self.geometry, self.bias, self.name))
+        return (ConvLayer, (np.array(self.kernel), self.geometry, self.bias, self.name, self.entries))
 
     def __str__(self) -> str:
         size = "x".join(map(str, self.kernel_size))
-        bias = ", bias" * (self.bias is not None)
-        return f"{self.in_channels} -> {self.out_channels}, kernel {size}, {self.geometry}{bias}"
+        words = f", {self.entries}" * (self.entries != "dense") + ", bias" * (self.bias is not None)
+        return f"{self.in_channels} -> {self.out_channels}, kernel {size}, {self.geometry}{words}"
 
     def __repr__(self) -> str:
         return f"<ConvLayer{self.name and f' {self.name!r}'}: {self}, {self.dtype}>"
-
-
-def as_layer(value: Any) -> ConvLayer:
-    """Return the layer itself, or a layer of stride 1 without padding from a plain (O, I, K1..KN) array.
-
-    Parameters
-    ----------
-    value : ConvLayer or array_like
-        What to factorize.
-
-    Returns
-    -------
-    ConvLayer
-        The layer.
-
-    Raises
-    ------
-    KernelTypeError
-        If it is a sequence or a factorization, or cannot be read as an array of floats.
-    """
-    if hasattr(value, "sequence") and not isinstance(value, ConvLayer):
-        raise KernelTypeError(
-            f"layer must be a ConvLayer or an array, got {type(value).__name__}; the layer comes first, then what is "
-            "to replace it"
-        )
-    return value if isinstance(value, ConvLayer) else ConvLayer.of(value)
