@@ -39,10 +39,9 @@ _FIELDS = {
 }
 _PAD_FIELDS = {"name": str, "mode": str, "padding": list}
 _ORDER_FIELDS = {"name": str, "order": list}
-_CHANNEL_FIELDS = {"name": str, "dtype": str, "in_channels": int, "stride": list, "padding": list, "dilation": list}
-_CHANNEL_FIELDS["bias"] = bool
+_CHANNEL_FIELDS = {"in_channels": int, **{key: kind for key, kind in _FIELDS.items() if key != "entries"}}
 # a step is told by a field that no other has
-_KINDS = {"mode": _PAD_FIELDS, "order": _ORDER_FIELDS, "in_channels": _CHANNEL_FIELDS}
+_KINDS: dict[str, dict[str, type]] = {"mode": _PAD_FIELDS, "order": _ORDER_FIELDS, "in_channels": _CHANNEL_FIELDS}
 
 
 def describe(sequence: ConvSequence, layout: str | Callable[[ConvLayer], str] = "OI*") -> tuple[str, dict[str, Array]]:
@@ -77,13 +76,10 @@ def describe(sequence: ConvSequence, layout: str | Callable[[ConvLayer], str] = 
         if isinstance(layer, PermuteLayer):
             layers.append({"name": layer.name, "order": layer.order})
             continue
-        if isinstance(layer, ChannelwiseLayer):
-            arrays[f"{i}.kernel"] = layer.kernel
-            layers.append(_describe_channelwise(layer))
-        else:
-            order = layout if isinstance(layout, str) else layout(layer)
-            arrays[f"{i}.kernel"] = to_layout(layer.kernel, order, layer.geometry)
-            layers.append(_describe_layer(layer, order))
+        one = layer if isinstance(layer, ConvLayer) else layer.view
+        order = layout if isinstance(layout, str) else layout(one)
+        arrays[f"{i}.kernel"] = to_layout(one.kernel, order, one.geometry)
+        layers.append(_describe_layer(layer, one.geometry, order))
         if layer.bias is not None:
             arrays[f"{i}.bias"] = layer.bias
     return json.dumps({"format": FORMAT, "version": VERSION, "layers": layers}), arrays
@@ -152,8 +148,8 @@ def parse_json(text: str | bytes) -> Any:
         raise FormatError(f"the description is not JSON text: {error}") from error
 
 
-def _describe_layer(layer: ConvLayer, layout: str) -> dict[str, Any]:
-    geometry = layer.geometry
+def _describe_layer(layer: ConvLayer | ChannelwiseLayer, geometry: ConvGeometry, layout: str) -> dict[str, Any]:
+    own = {"entries": layer.entries} if isinstance(layer, ConvLayer) else {"in_channels": layer.in_channels}
     return {
         "name": layer.name,
         "dtype": layer.dtype.name,
@@ -164,20 +160,7 @@ def _describe_layer(layer: ConvLayer, layout: str) -> dict[str, Any]:
         "groups": geometry.groups,
         "transposed": geometry.transposed,
         "bias": layer.bias is not None,
-        "entries": layer.entries,
-    }
-
-
-def _describe_channelwise(layer: ChannelwiseLayer) -> dict[str, Any]:
-    geometry = layer.geometry
-    return {
-        "name": layer.name,
-        "dtype": layer.dtype.name,
-        "in_channels": layer.in_channels,
-        "stride": geometry.stride,
-        "padding": geometry.padding,
-        "dilation": geometry.dilation,
-        "bias": layer.bias is not None,
+        **own,
     }
 
 
@@ -195,17 +178,16 @@ def _parse_layer(i: int, fields: dict[str, Any], arrays: Mapping[str, Array]) ->
         raise FormatError(f"layer {i}: padding must be [low, high] pairs, got {fields['padding']}")
     if kind is _PAD_FIELDS:
         return PadLayer(fields["padding"], fields["mode"], fields["name"])
-    if kind is _CHANNEL_FIELDS:
-        geometry = ConvGeometry(fields["stride"], fields["padding"], fields["dilation"])
-        kernel = _checked(f"{i}.kernel", arrays, fields["dtype"])
-        bias = _checked(f"{i}.bias", arrays, fields["dtype"]) if fields["bias"] else None
-        return ChannelwiseLayer(kernel, fields["in_channels"], geometry, bias, fields["name"])
     geometry = ConvGeometry(*(fields[key] for key in ("stride", "padding", "dilation", "groups", "transposed")))
     kernel = _checked(f"{i}.kernel", arrays, fields["dtype"])
     if kernel.ndim < 3:
         raise FormatError(f"{i}.kernel must have at least 3 axes, got shape {kernel.shape}")
     bias = _checked(f"{i}.bias", arrays, fields["dtype"]) if fields["bias"] else None
     kernel = from_layout(kernel, fields["layout"], geometry)
+    if kind is _CHANNEL_FIELDS:
+        if kernel.shape[1] != 1:
+            raise FormatError(f"{i}.kernel must have one in-channel over channels and space, got {kernel.shape[1]}")
+        return ChannelwiseLayer(kernel[:, 0], fields["in_channels"], geometry, bias, fields["name"])
     return ConvLayer(kernel, geometry, bias, fields["name"], fields["entries"])
 
 

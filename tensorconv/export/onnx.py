@@ -10,12 +10,13 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 
 from tensorconv.arrays import Array
 from tensorconv.errors import UnsupportedExportError
+from tensorconv.export.onnx_channels import write_channelwise, write_order
 from tensorconv.export.onnx_reader import PAD_MODES, load
 from tensorconv.export.onnx_tensors import TYPES, write_tensor
 from tensorconv.export.padding import Convolution, Pairs, split_padding
 from tensorconv.geometry import ConvGeometry
 from tensorconv.integers import is_integer
-from tensorconv.layers import ConvSequence, PadLayer, as_sequence, swap_channels
+from tensorconv.layers import ChannelwiseLayer, ConvSequence, PadLayer, PermuteLayer, as_sequence, swap_channels
 
 __all__ = ["dump", "load", "nodes"]
 
@@ -111,13 +112,18 @@ def _write(
     i = -1
     crops = False  # a step after a transposed convolution belongs to it
     for step in split_padding(sequence, _says, framework="onnx", adds_bias=True):
-        if isinstance(step, (Convolution, PadLayer)):
+        if isinstance(step, (Convolution, PadLayer, PermuteLayer, ChannelwiseLayer)):
             i += 1
         value = f"{prefix}{i}"
         if isinstance(step, Convolution):
             node = _convolution_node(graph, step, value, names[i])
         elif isinstance(step, PadLayer):
             node = _pad_node(graph, step.padding, PAD_MODES[step.mode], value, names[i])
+        elif isinstance(step, PermuteLayer):
+            node = write_order(graph, step, value, names[i])
+        elif isinstance(step, ChannelwiseLayer):
+            *inner, node = write_channelwise(graph, step, value, names[i])
+            node_list += inner
         elif isinstance(step, np.ndarray):
             node = _bias_node(graph, step, sequence.ndim, value)
         else:

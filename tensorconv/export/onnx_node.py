@@ -17,6 +17,9 @@ ATTRIBUTES = {
     "ConvTranspose": {**_CONVOLUTION, "output_padding": "INTS", "output_shape": "INTS"},
     "Pad": {"mode": "STRING"},
     "Add": {},
+    "Gather": {"axis": "INT"},
+    "Reshape": {"allowzero": "INT"},
+    "Transpose": {"perm": "INTS"},
 }
 
 

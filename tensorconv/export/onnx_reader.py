@@ -19,16 +19,17 @@ from tensorconv.errors import (
     ModelError,
     UnsupportedExportError,
 )
+from tensorconv.export.onnx_channels import channelwise_nodes, read_channelwise, read_order
 from tensorconv.export.onnx_node import ATTRIBUTES, checked_size, label, read_attributes, read_convolution
 from tensorconv.export.onnx_tensors import STANDARD, read_tensor, stored_tensors
-from tensorconv.export.padding import Pairs, merge_padding
+from tensorconv.export.padding import Other, Pairs, merge_padding
 from tensorconv.export.source import Source, opened
 from tensorconv.integers import PerAxis
-from tensorconv.layers import ConvLayer, ConvSequence, PadLayer
+from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer
 
 PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 _MODES = {theirs: ours for ours, theirs in PAD_MODES.items()}
-_Step = ConvLayer | PadLayer | Pairs | Array
+_Step = ConvLayer | Other | Pairs | Array
 _Size = PerAxis | None
 
 
@@ -144,12 +145,24 @@ class _Reader:
     ) -> Generator[_Step, None, _Size]:
         """Yield the steps of nodes after checking that each reads what the one before it wrote; return the size."""
         stored = stored_tensors(constants, nodes)
-        current = start
-        for node in nodes:
+        current, joined = start, 0
+        group: list[NodeProto] = []
+        for at, node in enumerate(nodes):
             if node.op_type in ("Constant", "Identity") and node.output and node.output[0] in stored:
                 continue
             if not node.input or node.input[0] != current or len(node.output) != 1:
                 raise UnsupportedExportError(f"node {label(node)} does not continue the chain at {current!r}")
+            current = node.output[0]
+            joined = joined or channelwise_nodes(nodes[at:])
+            if joined:  # the last of several nodes that are one step
+                joined -= 1
+                group.append(node)
+                if not joined:
+                    step = self._channelwise(group, stored)
+                    group.clear()
+                    yield step
+                    size = _size_after(step, size)
+                continue
             function = self.functions.get((node.domain, node.op_type, node.overload))
             if function is None:
                 step = self.step(node, stored, size)
@@ -157,7 +170,6 @@ class _Reader:
                 size = _size_after(step, size)
             else:
                 size = yield from self._call(function, node, stored, size)
-            current = node.output[0]
         if current != end:
             raise UnsupportedExportError(f"the chain ends at {current!r}, the model's output is {end!r}")
         return size
@@ -188,9 +200,24 @@ class _Reader:
             return _read_pad(node, arrays)
         if node.op_type == "Add":
             return _read_bias(node, arrays)
+        if node.op_type == "Gather":
+            return read_order(node, arrays[0] if len(arrays) == 1 else None)
+        if node.op_type in ("Reshape", "Transpose"):
+            raise UnsupportedExportError(
+                f"node {label(node)} is part of no channel-wise convolution; load a network's convolutions one by one"
+            )
         if len(arrays) not in (1, 2) or arrays[0] is None:
             raise FormatError(f"node {label(node)} must have a kernel and at most a bias")
         return read_convolution(node, arrays[0], arrays[1] if len(arrays) == 2 else None, size, node.name)
+
+    def _channelwise(self, nodes: Sequence[NodeProto], constants: Mapping[str, TensorProto]) -> ChannelwiseLayer:
+        def array(node: NodeProto) -> Array:
+            found = self._array(node.input[1], constants, node) if len(node.input) == 2 else None
+            if found is None:
+                raise FormatError(f"node {label(node)} must have one initializer")
+            return found
+
+        return read_channelwise(nodes, array)
 
     def _array(self, name: str, constants: Mapping[str, TensorProto | Array], node: NodeProto) -> Array | None:
         if name == "":

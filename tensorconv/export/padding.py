@@ -15,9 +15,11 @@ import numpy as np
 from tensorconv.arrays import Array
 from tensorconv.errors import UnsupportedExportError
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer, ConvSequence, PadLayer
+from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer, PermuteLayer
 
 Pairs = tuple[tuple[int, int], ...]
+Other = PadLayer | PermuteLayer | ChannelwiseLayer  # steps that stay as they are
+_OTHERS = (PadLayer, PermuteLayer, ChannelwiseLayer)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Convolution:
 
 def split_padding(
     sequence: ConvSequence, says: Callable[[ConvGeometry], bool], *, framework: str, adds_bias: bool = False
-) -> Iterator[Convolution | PadLayer | Pairs | Array]:
+) -> Iterator[Convolution | Other | Pairs | Array]:
     """Split a sequence into steps that a framework has.
 
     Parameters
@@ -63,8 +65,8 @@ def split_padding(
 
     Yields
     ------
-    Convolution, PadLayer, tuple of (int, int) or ndarray
-        In order: a convolution, a padding by values, a padding by zeros (negative: cropping) per spatial axis, and a
+    Convolution, PadLayer, PermuteLayer, ChannelwiseLayer, tuple of (int, int) or ndarray
+        In order: a convolution, another step as it is, a padding by zeros (negative: cropping) per spatial axis, and a
         bias (O,) to be added per channel.
 
     Raises
@@ -74,7 +76,7 @@ def split_padding(
     """
     layers = sequence.layers
     for layer, follower in itertools.zip_longest(layers, layers[1:]):
-        if isinstance(layer, PadLayer):
+        if isinstance(layer, _OTHERS):
             yield layer
             continue
         before, own, after = _split(layer.geometry, says)
@@ -97,13 +99,13 @@ def split_padding(
             yield layer.bias
 
 
-def merge_padding(steps: Iterable[ConvLayer | PadLayer | Pairs | Array]) -> ConvSequence:
+def merge_padding(steps: Iterable[ConvLayer | Other | Pairs | Array]) -> ConvSequence:
     """Merge layers, padding steps and added biases into a sequence, the inverse of :func:`split_padding`.
 
     Parameters
     ----------
-    steps : iterable of ConvLayer, PadLayer, tuple of (int, int) or ndarray
-        A convolution, a padding by values, a padding by zeros (negative: cropping) per spatial axis, or an array, of
+    steps : iterable of ConvLayer, PadLayer, PermuteLayer, ChannelwiseLayer, tuple of (int, int) or ndarray
+        A convolution, another step as it is, a padding by zeros (negative: cropping) per spatial axis, or an array, of
         shape (O, 1..) or (1, O, 1..) with channels before the spatial axes, that is added as bias.
 
     Returns
@@ -116,7 +118,7 @@ def merge_padding(steps: Iterable[ConvLayer | PadLayer | Pairs | Array]) -> Conv
     UnsupportedExportError
         If no geometry says the same.
     """
-    layers: list[ConvLayer | PadLayer] = []
+    layers: list[ConvLayer | Other] = []
     before: Pairs | None = None
     croppable = False
     for step in steps:
@@ -125,7 +127,7 @@ def merge_padding(steps: Iterable[ConvLayer | PadLayer | Pairs | Array]) -> Conv
             before, croppable = None, step.geometry.transposed
             continue
         last = layers[-1] if layers else None
-        if isinstance(step, PadLayer):
+        if isinstance(step, _OTHERS):
             if before is not None:
                 raise UnsupportedExportError(f"padding by {before} is followed by {step}; no convolution takes it")
             layers.append(step)

@@ -8,7 +8,7 @@ from tensorconv.arrays import Array
 from tensorconv.errors import UnsupportedExportError
 from tensorconv.export import numpy
 from tensorconv.export.numpy import load
-from tensorconv.layers import ConvLayer, PadLayer, as_sequence
+from tensorconv.layers import ConvLayer, PadLayer, Step, as_sequence
 
 __all__ = ["dump", "load"]
 
@@ -43,14 +43,14 @@ def dump(sequence: Any) -> dict[str, Array]:
     return numpy.dump(steps, _layout)
 
 
-def check_pads(framework: str, layers: tuple[ConvLayer | PadLayer, ...]) -> None:
+def check_pads(framework: str, layers: tuple[Step, ...]) -> None:
     """Refuse padding by values that the framework has no operator for.
 
     Parameters
     ----------
     framework : str
         Its name, for the message.
-    layers : tuple of ConvLayer or PadLayer
+    layers : tuple of steps
         The layers of a sequence.
 
     Raises

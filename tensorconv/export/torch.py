@@ -12,9 +12,18 @@ import torch
 
 from tensorconv.arrays import Array
 from tensorconv.errors import FormatError, UnsupportedExportError
-from tensorconv.export.padding import Convolution, Pairs, merge_padding, split_padding
+from tensorconv.export.padding import Convolution, Other, Pairs, merge_padding, split_padding
+from tensorconv.export.torch_modules import ChannelPermutation, ChannelwiseConv
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer, ConvSequence, PadLayer, as_sequence, to_layout
+from tensorconv.layers import (
+    ChannelwiseLayer,
+    ConvLayer,
+    ConvSequence,
+    PadLayer,
+    PermuteLayer,
+    as_sequence,
+    to_layout,
+)
 
 _MAX_NDIM = 3
 _CONVOLUTIONS = {getattr(torch.nn, f"Conv{n}d"): n for n in (1, 2, 3)}
@@ -62,6 +71,10 @@ def dump(sequence: Any, *, state_dict: bool = False) -> torch.nn.Sequential | di
         module: torch.nn.Module
         if isinstance(step, Convolution):
             module, name = _convolution(step), step.layer.name
+        elif isinstance(step, PermuteLayer):
+            module, name = ChannelPermutation(step.order), step.name
+        elif isinstance(step, ChannelwiseLayer):
+            module, name = _channelwise(step), step.name
         elif isinstance(step, PadLayer):
             module, name = _pad(_PAD_KINDS[step.mode], step.padding), step.name
         elif isinstance(step, tuple):
@@ -159,6 +172,17 @@ def _convolution(step: Convolution) -> torch.nn.Module:
     return module
 
 
+def _channelwise(layer: ChannelwiseLayer) -> torch.nn.Module:
+    geometry = layer.geometry
+    if geometry.ndim > _MAX_NDIM:
+        raise UnsupportedExportError(
+            f"torch has channel-wise convolutions over 1 or 2 spatial axes, for it convolves over {_MAX_NDIM} with the "
+            f'channels, got {layer.ndim}; export to "onnx" or "jax"'
+        )
+    weight, bias = _parameter(layer.view.kernel), None if layer.bias is None else _parameter(layer.bias)
+    return ChannelwiseConv(weight, bias, layer.in_channels, geometry.stride, geometry.padding, geometry.dilation)
+
+
 def _parameter(array: Array) -> torch.nn.Parameter:
     copy = array if array.flags.writeable else np.array(array)  # what is read-only is the layer's own memory
     if array.dtype.name == "bfloat16":  # torch does not take numpy's bfloat16, but takes its bits
@@ -173,7 +197,7 @@ def _children(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
             yield key, child
 
 
-def _steps(module: torch.nn.Module, name: str) -> Iterator[ConvLayer | PadLayer | Pairs]:
+def _steps(module: torch.nn.Module, name: str) -> Iterator[ConvLayer | Other | Pairs]:
     kind = type(module)
     if module._forward_hooks or module._forward_pre_hooks:
         raise UnsupportedExportError(
@@ -182,6 +206,14 @@ def _steps(module: torch.nn.Module, name: str) -> Iterator[ConvLayer | PadLayer 
         )
     if kind in _PADS:
         yield _read_pad(module, _PADS[kind])
+        return
+    if isinstance(module, ChannelPermutation):
+        yield PermuteLayer(tuple(module.order.tolist()), name)
+        return
+    if isinstance(module, ChannelwiseConv):
+        geometry = ConvGeometry(module.stride, module.padding, module.dilation)
+        view = ConvLayer(module.weight, geometry)
+        yield ChannelwiseLayer(view.kernel[:, 0], module.in_channels, geometry, module.bias, name)
         return
     if kind in _VALUE_PADS:
         mode, ndim = _VALUE_PADS[kind]
