@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tensorconv import certificates, cost, errors, export, linalg, ranks
+    from tensorconv import blocks, certificates, cost, errors, export, linalg, ranks
     from tensorconv.activations import Activation
     from tensorconv.allocation import allocate, allocate_greedy
     from tensorconv.convolution.compose import compose
@@ -66,7 +66,7 @@ _HOMES = {
     "tucker": "factorizations",
     "verify": "verification",
 }
-_MODULES = ("certificates", "cost", "errors", "export", "linalg", "ranks")
+_MODULES = ("blocks", "certificates", "cost", "errors", "export", "linalg", "ranks")
 
 __all__ = [
     "Activation",
@@ -82,6 +82,7 @@ __all__ = [
     "Report",
     "allocate",
     "allocate_greedy",
+    "blocks",
     "certificates",
     "compose",
     "convolve",

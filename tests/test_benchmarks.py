@@ -15,8 +15,10 @@ from tensorconv.demo import train
 
 FILES = ("--write", "{folder}/page.md", "--plot", "{folder}/plot.svg")
 PROGRAMS = {
+    "blocks": ["--channels", "16", "--size", "4", "--write", "{folder}/page.md"],
     "blas_threads": ["--channels", "8", "--rank", "4", "--sweeps", "3"],
     "decompositions": ["{folder}", "--channels", "24", "--repeats", "1", "--write", "{folder}/page.md"],
+    "frameworks": ["--targets", "torch", "--write", "{folder}/page.md"],
     "fashion_mnist": ["{folder}", "{folder}/network.onnx", "--images", "20", "--budgets", "0.7", *FILES],
     "patch_statistics": ["--megabytes", "1", "--repeats", "1", "--gigabytes", "0.01", "--write", "{folder}/page.md"],
     "rounding": ["{folder}/kernel.npz", "--write", "{folder}/page.md"],

@@ -22,10 +22,10 @@ def dump(sequence: Any, target: str, **options: Any) -> Any:
     sequence : ConvSequence, ConvLayer or object with ``.sequence``
         What to write.
     target : str
-        Name of the exporter: "numpy", "tensorflow" or "tflite" (dict of arrays), "npz" or "safetensors" (bytes), "torch"
-        (nn.Sequential), "onnx" (ModelProto), "keras" (Model), "flax" (nnx.Sequential), "equinox" (nn.Sequential), "jax"
-        (parameters and a function), or one that another package registers in the entry point group
-        ``tensorconv.exporters``.
+        Name of the exporter: "numpy", "tensorflow" or "tflite" (dict of arrays), "npz" or "safetensors" (bytes),
+        "torch" (nn.Sequential), "onnx" (ModelProto), "keras" (Model), "flax" (nnx.Sequential), "equinox"
+        (nn.Sequential), "jax" (parameters and a function), or one that another package registers in the entry point
+        group ``tensorconv.exporters``.
     **options : Any
         Options of that exporter's own ``dump``, such as ``layout`` of "numpy" and ``opset`` of "onnx".
 
@@ -97,12 +97,16 @@ def _exporter(target: str) -> ModuleType:
     entry = entries[target]
     try:
         module: ModuleType = entry.load()
+    except MissingFrameworkError:
+        raise
     except ImportError as error:
         missing = (error.name or target).partition(".")[0]
         if missing == "tensorconv":
             raise
         ours = entry.value.partition(".")[0] == "tensorconv"
         cure = f"pip install 'tensorconv[{target}]'" if ours else f"pip install {missing}"
+        if ours and target == "keras" and missing != "keras":
+            cure = f"pip install {missing}, or set the environment variable KERAS_BACKEND to jax, torch or tensorflow"
         raise MissingFrameworkError(f"target {target!r} needs the package {missing}: {cure} ({error})") from error
     for name in ("dump", "load"):
         if not callable(getattr(module, name, None)):

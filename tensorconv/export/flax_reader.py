@@ -93,8 +93,8 @@ def _check(module: Any, kernel: Any, size: tuple[int, ...]) -> None:
         value = getattr(module, field, values[0])
         if not any(value is known for known in values):
             raise UnsupportedExportError(
-                f"a Flax convolution with {field}={value!r} is more than a convolution; apply it to the kernel, or set "
-                f"{field} to its default"
+                f"a Flax convolution with a {field} of its own is more than a convolution; apply it to the kernel, or "
+                f"set {field} to its default"
             )
     if module.dtype is not None and np.dtype(module.dtype) != kernel.dtype:
         raise UnsupportedExportError(
@@ -126,12 +126,16 @@ def _read_forward(module: Any, size: tuple[int, ...], input_size: PerAxis | None
             f"a convolution with strides {stride} and input_dilation {inner} is neither a convolution nor a transposed "
             "one; make it two layers, the first with the input_dilation"
         )
+    if max(inner) > 1 and isinstance(module.padding, str):
+        raise UnsupportedExportError(
+            f"JAX runs no padding {module.padding!r} over a dilated input; give (low, high) pairs"
+        )
     values: Pairs = ((0, 0),) * ndim
     padding, mode = module.padding, "circular"
     if padding in MODES:
         values, mode, pairs = wrapping(size, dilation), MODES[padding], values
     elif padding == "CAUSAL" and ndim == 1:
-        pairs = ((inner[0] * dilation[0] * (size[0] - 1), 0),)  # these zeros are dilated too
+        pairs = ((dilation[0] * (size[0] - 1), 0),)
     else:
         pairs = resolved_padding(padding, size, stride, dilation, input_size)
     groups = module.feature_group_count

@@ -48,7 +48,7 @@ def to_jax(array: Array) -> jax.Array:
     copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[...] = array
     made: jax.Array = jax.device_put(copy)  # on a CPU this takes over aligned memory, whatever it is asked for
-    return made.block_until_ready()
+    return made
 
 
 def read_layer(kernel: Any, bias: Any, geometry: ConvGeometry, name: str) -> ConvLayer:

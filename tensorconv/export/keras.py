@@ -20,7 +20,7 @@ from tensorconv.export.keras_layers import (
 from tensorconv.export.keras_reader import load
 from tensorconv.export.padding import Convolution, split_padding
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer, ConvSequence, PadLayer, as_sequence, to_layout
+from tensorconv.layers import ConvLayer, ConvSequence, as_sequence, to_layout
 
 __all__ = ["dump", "load"]
 
@@ -111,7 +111,9 @@ class _Writer:
         self.make = LayerMaker(sequence)
         self.policies = policies
         self.separable = separable
-        self.steps = list(split_padding(sequence, _says, framework="Keras"))
+        steps = split_padding(sequence, _says, framework="Keras")
+        nothing = ((0, 0),) * self.ndim
+        self.steps = [step for step in steps if not isinstance(step, tuple) or step != nothing]
 
     def units(self) -> Iterator[Any]:
         """Yield Keras layers, and branches of them."""
@@ -120,8 +122,6 @@ class _Writer:
             following = self.steps[i + 1] if i + 1 < len(self.steps) else None
             if joined:
                 joined = False
-            elif isinstance(step, PadLayer):
-                raise UnsupportedExportError(f"Keras has no layer for {step}; {_ELSEWHERE}")
             elif isinstance(step, tuple):
                 yield from self.make.paddings(step)
             elif isinstance(step, Convolution) and _transposes(step):
@@ -132,6 +132,8 @@ class _Writer:
                     yield self._separable(step.layer, following.layer)
                 else:
                     yield from self._forward(step.layer, strides)
+            else:
+                raise UnsupportedExportError(f"Keras has no layer for {step}; {_ELSEWHERE}")
 
     def _strides(self) -> list[tuple[int, ...]]:
         """Return the strides that every step's layer is to have, () where it is no convolution."""

@@ -68,8 +68,7 @@ CAPABILITIES = (*LAYERS, *(f"padding by values, {mode}" for mode in MODES), "fiv
 NEEDS_TWO_AXES = ("unequal strides", "unequal dilations", "depthwise, unequal strides", "transposed, unequal strides")
 NEEDS_TWO_AXES += ("stride on one axis, dilation on another",)
 POLICIES: dict[str, tuple[Any, ...]] = {
-    "keras": ("subsample", "branches"),
-    "flax": ("dense",),
+    "keras": ("subsample", "branches", "dense"),
 }
 
 

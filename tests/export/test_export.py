@@ -55,7 +55,8 @@ def test_the_exporters_are_entry_points() -> None:
 def test_a_layer_a_sequence_and_what_has_one_are_dumped(target: str) -> None:
     one = layer("asymmetric", 2, "float32", name="conv1")
     for value in (one, one.sequence, SimpleNamespace(sequence=one.sequence)):
-        assert_same(tc.export.load(tc.export.dump(value, target), target), one.sequence)
+        loaded = tc.export.load(tc.export.dump(value, target), target)
+        assert_same(loaded, one.sequence, names=target != "equinox")  # whose layers have no place for a name
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -119,6 +120,22 @@ for call, first in ((tc.export.dump, layer), (tc.export.load, b"")):
     assert len(lines) == 2
     for line in lines:
         assert f"needs the package {target}: pip install 'tensorconv[{target}]'" in line
+
+
+def test_a_missing_backend_of_keras_is_told_from_keras() -> None:
+    code = """
+import os, numpy, tensorconv as tc
+os.environ["KERAS_BACKEND"] = "tensorflow"
+sys.modules["tensorflow"] = None  # as if it were not installed
+try:
+    tc.export.dump(tc.ConvLayer.of(numpy.ones((1, 1, 1))), "keras")
+except tc.errors.MissingFrameworkError as problem:
+    print(problem)
+"""
+    message = (
+        "needs the package tensorflow: pip install tensorflow, or set the environment variable KERAS_BACKEND to jax"
+    )
+    assert message in run(code)
 
 
 def third_party(folder: Path, module: str, name: str = "words") -> None:
