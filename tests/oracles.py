@@ -9,7 +9,7 @@ import numpy as np
 
 from tensorconv.arrays import Array
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvSequence, PadLayer
+from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer, PermuteLayer, Step
 
 
 def reference_convolution(x: Array, kernel: Array, geometry: ConvGeometry, bias: Array | None = None) -> Array:
@@ -39,11 +39,25 @@ def reference_convolution(x: Array, kernel: Array, geometry: ConvGeometry, bias:
 def reference_sequence(x: Array, sequence: ConvSequence) -> Array:
     """Return the output of all layers, one after another, in float64."""
     for layer in sequence.layers:
-        if isinstance(layer, PadLayer):
-            x = reference_padding(x, layer)
-        else:
-            x = reference_convolution(x, layer.kernel, layer.geometry, layer.bias)
+        x = reference_step(x, layer)
     return x
+
+
+def reference_step(x: Array, layer: Step, *, absolute: bool = False) -> Array:
+    """Return the output of one step, or of the step with absolute values for its kernel and bias."""
+    if isinstance(layer, PadLayer):
+        return reference_padding(x, layer)
+    if isinstance(layer, PermuteLayer):
+        return np.stack([x[:, c] for c in layer.order], axis=1)
+    kernel, bias = (None if w is None else np.asarray(w, np.float64) for w in (layer.kernel, layer.bias))
+    if absolute:
+        kernel, bias = (None if w is None else np.abs(w) for w in (kernel, bias))
+    assert kernel is not None
+    if isinstance(layer, ConvLayer):
+        return reference_convolution(x, kernel, layer.geometry, bias)
+    y = reference_convolution(x[:, None], kernel[:, None], layer.geometry)  # channels are one more spatial axis
+    y = np.concatenate([y[:, j] for j in range(len(kernel))], axis=1)
+    return y if bias is None else y + bias.reshape(-1, *(1,) * (x.ndim - 2))
 
 
 def reference_padding(x: Array, layer: PadLayer) -> Array:
@@ -64,14 +78,11 @@ def reference_bound(x: Array, sequence: ConvSequence, units: Sequence[float]) ->
     (n+1) u / (1 - (n+1) u) times the same sum of absolute values. For a chain the n add up, and the absolute values
     run through all layers.
     """
-    n = sum(layer.kernel[0].size + 1 for layer in sequence.convolutions)
+    kernels = [layer.kernel[0] for layer in sequence.layers if isinstance(layer, (ConvLayer, ChannelwiseLayer))]
+    n = sum(kernel.size + 1 for kernel in kernels)
     absolute = np.abs(np.asarray(x, np.float64))
     for layer in sequence.layers:
-        if isinstance(layer, PadLayer):
-            absolute = reference_padding(absolute, layer)
-            continue
-        bias = None if layer.bias is None else np.abs(np.asarray(layer.bias, np.float64))
-        absolute = reference_convolution(absolute, np.abs(np.asarray(layer.kernel, np.float64)), layer.geometry, bias)
+        absolute = reference_step(absolute, layer, absolute=True)
     # the absolute run is rounded itself; (1 + gamma) of it is no less than the exact one
     return sum(n * u / (1 - n * u) for u in units) * (1 + n * 2.0**-52) * absolute
 

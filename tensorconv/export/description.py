@@ -25,7 +25,7 @@ from tensorconv.layers import (
 FORMAT = "tensorconv"
 VERSION = 1
 _HEAD = {"format": str, "version": int, "layers": list}
-_FIELDS = {
+_FIELDS: dict[str, type] = {
     "name": str,
     "dtype": str,
     "layout": str,
@@ -37,9 +37,10 @@ _FIELDS = {
     "bias": bool,
     "entries": str,
 }
-_PAD_FIELDS = {"name": str, "mode": str, "padding": list}
-_ORDER_FIELDS = {"name": str, "order": list}
-_CHANNEL_FIELDS = {"in_channels": int, **{key: kind for key, kind in _FIELDS.items() if key != "entries"}}
+_PAD_FIELDS: dict[str, type] = {"name": str, "mode": str, "padding": list}
+_ORDER_FIELDS: dict[str, type] = {"name": str, "order": list}
+_CHANNEL_FIELDS = {"in_channels": int, **_FIELDS}
+del _CHANNEL_FIELDS["entries"]
 # a step is told by a field that no other has
 _KINDS: dict[str, dict[str, type]] = {"mode": _PAD_FIELDS, "order": _ORDER_FIELDS, "in_channels": _CHANNEL_FIELDS}
 

@@ -158,10 +158,10 @@ class _Reader:
                 joined -= 1
                 group.append(node)
                 if not joined:
-                    step = self._channelwise(group, stored)
+                    whole = self._channelwise(group, stored)
                     group.clear()
-                    yield step
-                    size = _size_after(step, size)
+                    yield whole
+                    size = _size_after(whole, size)
                 continue
             function = self.functions.get((node.domain, node.op_type, node.overload))
             if function is None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tensorconv.arrays import Array
+from tensorconv.arrays import Array, as_float_array
 from tensorconv.errors import FormatError, UnsupportedExportError
 from tensorconv.export.padding import Convolution, Other, Pairs, merge_padding, split_padding
 from tensorconv.export.torch_modules import ChannelPermutation, ChannelwiseConv
@@ -212,8 +212,9 @@ def _steps(module: torch.nn.Module, name: str) -> Iterator[ConvLayer | Other | P
         return
     if isinstance(module, ChannelwiseConv):
         geometry = ConvGeometry(module.stride, module.padding, module.dilation)
-        view = ConvLayer(module.weight, geometry)
-        yield ChannelwiseLayer(view.kernel[:, 0], module.in_channels, geometry, module.bias, name)
+        weight = as_float_array("weight", module.weight)[:, 0]
+        bias = None if module.bias is None else as_float_array("bias", module.bias)
+        yield ChannelwiseLayer(weight, module.in_channels, geometry, bias, name)
         return
     if kind in _VALUE_PADS:
         mode, ndim = _VALUE_PADS[kind]

@@ -57,6 +57,8 @@ class ChannelwiseConv(torch.nn.Module):
         Low and high zero padding (negative: cropping) of the same axes.
     """
 
+    bias: torch.nn.Parameter | None
+
     def __init__(
         self,
         weight: torch.nn.Parameter,

@@ -211,9 +211,9 @@ class ConvLayer:
         return ConvSequence((self,))
 
     @property
-    def chain(self) -> list[tuple[tuple[int, ...], ConvGeometry]]:
-        """Kernel shape and geometry, in a list of one, as :mod:`tensorconv.cost` counts them."""
-        return [(self.kernel.shape, self.geometry)]
+    def chain(self) -> list[tuple[tuple[int, ...], ConvGeometry, cost.Stored]]:
+        """Kernel shape, geometry and stored entries, as :mod:`tensorconv.cost` counts them."""
+        return [(self.kernel.shape, self.geometry, self.stored)]
 
     def macs(self, input_size: int | Sequence[int]) -> int:
         """Return the multiply-accumulates for one image of this spatial size, padded taps counted.

@@ -79,11 +79,12 @@ class PermuteLayer:
 
     @property
     def shuffle_groups(self) -> int | None:
-        """The groups of the shuffle that this is; None for any other order."""
+        """The groups of the shuffle that this is, 1 for the order as it was; None for any other order."""
         n = len(self.order)
-        step = self.order[1] if n > 1 else 1
-        groups = n // step if step and n % step == 0 else None
-        return groups if groups and PermuteLayer.shuffle(n, groups).order == self.order else None
+        for groups in (1, n // (self.order[1] or n)) if n > 1 else (1,):
+            if n % groups == 0 and PermuteLayer.shuffle(n, groups).order == self.order:
+                return groups
+        return None
 
     @property
     def inverse(self) -> PermuteLayer:
@@ -100,12 +101,12 @@ class PermuteLayer:
         """Channels of the output."""
         return len(self.order)
 
-    def output_size(self, input_size: Sequence[int]) -> tuple[int, ...]:
+    def output_size(self, input_size: int | Sequence[int]) -> tuple[int, ...]:
         """Return the spatial size of the output, that of the input.
 
         Parameters
         ----------
-        input_size : sequence of int
+        input_size : int or sequence of int
             Spatial size of the input.
 
         Returns
@@ -113,7 +114,7 @@ class PermuteLayer:
         tuple of int
             The same.
         """
-        return tuple(input_size)
+        return integers("input_size", (input_size,) if is_integer(input_size) else input_size, at_least=1)
 
     def convolution(self, ndim: int, dtype: np.dtype[Any]) -> ConvLayer:
         """Return the pointwise convolution of zeros and ones that this is.

@@ -18,7 +18,7 @@ import numpy as np
 from tensorconv.arrays import Array, as_float_array, named_dtype
 from tensorconv.errors import FormatError, KernelError, KernelTypeError, MissingFrameworkError
 from tensorconv.export.files import load
-from tensorconv.layers import ConvLayer, PadLayer
+from tensorconv.layers import ConvLayer
 from tensorconv.models.found import FoundLayer, Reading, SkippedLayer
 
 Size = tuple[int, ...]
@@ -187,10 +187,10 @@ def _sequence_layers(path: Path, input_size: Size | None) -> Iterator[FoundLayer
     sequence = load(path)
     size = input_size
     for i, layer in enumerate(sequence):
-        if isinstance(layer, PadLayer):
-            yield SkippedLayer(layer.name or str(i), f"{layer}: a step of its own, no convolution")
-        else:
+        if isinstance(layer, ConvLayer):
             yield FoundLayer(layer if layer.name else replace(layer, name=str(i)), size, "sequence")
+        else:
+            yield SkippedLayer(layer.name or str(i), f"{layer}: a step of its own, no convolution")
         size = None if size is None else layer.output_size(size)
 
 

@@ -18,7 +18,8 @@ from oracles import reference_bound, reference_sequence
 from tensorconv.arrays import Array, named_dtype
 from tensorconv.errors import UnsupportedExportError
 from tensorconv.export import dump, load
-from tensorconv.layers import ConvLayer, ConvSequence, PadLayer
+from tensorconv.geometry import ConvGeometry
+from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer, PermuteLayer
 
 FLOAT32, FLOAT64 = 2.0**-24, 2.0**-53
 NDIMS = (1, 2, 3, 4)
@@ -62,9 +63,10 @@ LAYERS: dict[str, dict[str, Any]] = {
     "transposed, extended": {"transposed": True, "stride": 2, "padding": ((-1, -4),) * 4, "bias": False},
     "transposed, extended, bias": {"transposed": True, "stride": 2, "padding": ((-1, -4),) * 4},
 }
+STEPS = ("order of channels", "channel-wise convolution", "channel-wise convolution of channels and space")
 MODES = ("reflect", "replicate", "circular")
 DTYPES = ("float16", "bfloat16", "float64")
-CAPABILITIES = (*LAYERS, *(f"padding by values, {mode}" for mode in MODES), "five layers in a row", *DTYPES)
+CAPABILITIES = (*LAYERS, *(f"padding by values, {mode}" for mode in MODES), *STEPS, "five layers in a row", *DTYPES)
 NEEDS_TWO_AXES = ("unequal strides", "unequal dilations", "depthwise, unequal strides", "transposed, unequal strides")
 NEEDS_TWO_AXES += ("stride on one axis, dilation on another",)
 POLICIES: dict[str, tuple[Any, ...]] = {
@@ -94,8 +96,24 @@ def sequence(capability: str, ndim: int) -> ConvSequence:
         pointwise = ConvLayer.of(np.ones((CHANNELS, 6, *(1,) * ndim), "float32"))
         up = one(ndim, transposed=True, stride=2, padding=1, seed=2, bias=False)
         return ConvSequence([first, pointwise, up, pointwise, wide])
+    if capability in STEPS:
+        return _along_channels(capability, ndim)
     mode = capability.rpartition(" ")[2]
     return ConvSequence([PadLayer(((1, 2), (0, 1), (2, 2), (1, 0))[:ndim], mode), one(ndim)])
+
+
+def _along_channels(capability: str, ndim: int) -> ConvSequence:
+    """Return a convolution to six channels, in another order of them or followed by a channel-wise convolution."""
+    first = one(ndim, bias=False)
+    if capability == STEPS[0]:
+        return ConvSequence([PermuteLayer((2, 0, 3, 1)), one(ndim, padding=1), PermuteLayer.shuffle(6, 2)])
+    is_full = capability == STEPS[2]
+    taps = KERNEL_SIZE[:ndim] if is_full else (1,) * ndim
+    pads = ((1, 1), *(((0, 1), (1, 0), (2, 1), (0, 0))[:ndim] if is_full else ((0, 0),) * ndim))
+    geometry = ConvGeometry.of(ndim + 1, stride=(2, *(1,) * ndim), padding=pads)
+    kernel = np.random.default_rng(4).standard_normal((2, 4, *taps)).astype("float32")
+    bias = np.random.default_rng(5).standard_normal(6).astype("float32")
+    return ConvSequence([first, ChannelwiseLayer(kernel, 6, geometry, bias)])
 
 
 def outcome(target: str, capability: str, ndim: int) -> str:

@@ -73,10 +73,15 @@ def run_tensorflow(arrays: dict[str, Array], x: Array) -> Array:
 
     x = _channels_last(x)
     for i, fields in enumerate(json.loads(str(arrays["sequence"]))["layers"]):
+        if "order" in fields:
+            x = np.take(x, fields["order"], axis=-1)
+            continue
         if "mode" in fields:
             x = np.asarray(keras.ops.pad(x, ((0, 0), *fields["padding"], (0, 0)), fields["mode"]))
             continue
         kernel, stride = arrays[f"{i}.kernel"], tuple(fields["stride"])
+        if "in_channels" in fields:  # the channels are the first of N + 1 axes, the maps the last
+            x = np.moveaxis(x, -1, 1)[..., None]
         options = {"dilation_rate": fields["dilation"], "data_format": "channels_last"}
         if fields["layout"] == "*OI":  # output_padding 0: the whole output, nothing cropped
             x = np.asarray(keras.ops.conv_transpose(x, kernel, stride, output_padding=0, **options))
@@ -84,6 +89,9 @@ def run_tensorflow(arrays: dict[str, Array], x: Array) -> Array:
         else:
             operator = keras.ops.depthwise_conv if fields["layout"] == "*ID" else keras.ops.conv
             x = np.asarray(operator(_shifted(x, fields["padding"]), kernel, stride, "valid", **options))
+        if "in_channels" in fields:
+            x = np.moveaxis(x, (-1, 1), (-2, -1))
+            x = x.reshape(*x.shape[:-2], -1)
         x = x + arrays[f"{i}.bias"] if fields["bias"] else x
     return _channels_first(x)
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from tensorconv.arrays import Array, named_dtype
-from tensorconv.layers import ConvLayer, ConvSequence, PadLayer
+from tensorconv.geometry import ConvGeometry
+from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer, PermuteLayer
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -88,6 +89,21 @@ def padded(ndim: int, mode: str, dtype: str = "float64") -> ConvSequence:
     return ConvSequence((pads[0], first, pads[1], second))
 
 
+def channelwise(ndim: int, dtype: str = "float64", *, bias: bool = True) -> ConvSequence:
+    """Return orders of the channels around a convolution and a channel-wise one of three maps, which pads and crops."""
+    pointwise = layer("plain", ndim, dtype, bias=False).kernel[(..., *(slice(1),) * ndim)]
+    first = ConvLayer.of(pointwise, name="first")
+    geometry = ConvGeometry(
+        (2, 1, 2, 1, 1)[: ndim + 1], ((1, 2), (0, 1), (-1, 1), (2, 0), (0, 0))[: ndim + 1], (1, 2, 1, 1, 1)[: ndim + 1]
+    )
+    rng = np.random.default_rng(ndim)
+    kernel = rng.standard_normal((3, 4, *(2, 3, 1, 2)[:ndim])).astype(named_dtype(dtype))
+    values = rng.standard_normal(9).astype(named_dtype(dtype)) if bias else None
+    along = ChannelwiseLayer(kernel, 6, geometry, values, "along")
+    orders = PermuteLayer((2, 0, 3, 1), "before"), PermuteLayer.shuffle(6, 2), PermuteLayer.shuffle(9, 3, "after")
+    return ConvSequence((orders[0], first, orders[1], along, orders[2]))
+
+
 def data(ndim: int, dtype: str = "float64", batch: int = 2) -> Array:
     """Return an input of a layer or chain."""
     return np.random.default_rng(1).standard_normal((batch, IN_CHANNELS, *INPUT_SIZE[:ndim])).astype(dtype)
@@ -97,10 +113,15 @@ def assert_same(loaded: ConvSequence, sequence: ConvSequence, *, names: bool = T
     """Assert that two sequences are bitwise the same."""
     assert len(loaded) == len(sequence)
     for ours, theirs in zip(loaded, sequence, strict=True):
+        assert type(ours) is type(theirs)
+        assert not names or ours.name == theirs.name
+        if isinstance(ours, PermuteLayer) and isinstance(theirs, PermuteLayer):
+            assert ours.order == theirs.order
+            continue
         if isinstance(ours, PadLayer) or isinstance(theirs, PadLayer):
             assert str(ours) == str(theirs)
-            assert not names or ours.name == theirs.name
             continue
+        assert (ours.in_channels, ours.out_channels) == (theirs.in_channels, theirs.out_channels)
         assert ours.geometry == theirs.geometry
         assert (ours.dtype, ours.kernel.shape) == (theirs.dtype, theirs.kernel.shape)
         assert ours.kernel.tobytes() == theirs.kernel.tobytes()
@@ -108,4 +129,3 @@ def assert_same(loaded: ConvSequence, sequence: ConvSequence, *, names: bool = T
         if ours.bias is not None and theirs.bias is not None:
             assert ours.bias.dtype == theirs.bias.dtype
             assert ours.bias.tobytes() == theirs.bias.tobytes()
-        assert not names or ours.name == theirs.name
