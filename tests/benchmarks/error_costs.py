@@ -1,0 +1,205 @@
+"""Which method for which kernel: relative error against MACs for every method of the library, on trained kernels.
+
+Run ``python tests/benchmarks/error_costs.py KERNELS [--write docs/error_costs.md] [--plot docs/error_costs.svg]``. KERNELS
+is a folder of .npz files with an array ``weight`` each, and an ``index.json`` with their geometry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import common
+import numpy as np
+
+import tensorconv as tc
+from tensorconv.errors import TensorconvError
+from tensorconv.factorizations import registered
+
+SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
+TABLE = (0.1, 0.2, 0.5)
+# kinds of decoupled convolution, whose dense form is svd "in"
+EXTRA = {"decoupled": ({"configuration": "sparse"}, {"configuration": "binary"})}
+Errors = dict[str, dict[float, float]]
+
+HEAD = """# Which method for which kernel
+
+Relative Frobenius errors of trained kernels at a share of the dense layer's MACs, in the limit of large inputs, for every
+method and every variant that `factorize` compares, and for decoupled convolutions. No data, no fine-tuning: a smaller
+error of the kernel is a good start, not a promise. `python tests/benchmarks/error_costs.py KERNELS --write
+docs/error_costs.md --plot docs/error_costs.svg` makes the page.
+
+![error against MACs](error_costs.svg)
+"""
+NOTES = """
+How to read it, by what the kernels are:
+
+{lines}
+"""
+
+
+def layers(folder: Path, most: int) -> dict[str, tc.ConvLayer]:
+    """Return the kernels of a folder that have at most so many entries, with their strides, groups and kinds."""
+    index = folder / "index.json"
+    entries = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else []
+    known = {entry["file"]: entry for entry in entries}
+    found = {}
+    for path in sorted(folder.glob("*.npz")):
+        with np.load(path) as arrays:
+            weight = arrays["weight"]
+        entry = known.get(path.name, {})
+        if weight.size > most or not np.any(weight):
+            continue
+        found[path.stem] = tc.ConvLayer.of(
+            weight,
+            stride=entry.get("stride", 1),
+            dilation=entry.get("dilation", 1),
+            groups=entry.get("groups", 1),
+            transposed=entry.get("transposed", False),
+            layout="IO*" if entry.get("transposed") else "OI*",
+        )
+    return found
+
+
+def label(method: str, options: dict[str, Any]) -> str:
+    """Return method and variant in words."""
+    words = [
+        value if isinstance(value, str) else f"{key} {value}" for key, value in options.items() if value is not False
+    ]
+    return f"{method} {', '.join(map(str, words))}".strip()
+
+
+def errors(layer: tc.ConvLayer, shares: Sequence[float]) -> Errors:
+    """Return the errors of every method and variant at every share that it can meet."""
+    found: Errors = {}
+    for name, method in registered().items():
+        variants = [*method.variants(layer), *(EXTRA.get(name, ()) if math.prod(layer.kernel_size) > 1 else ())]
+        for options in variants:
+            curve = {}
+            for share in shares:
+                try:
+                    curve[share] = method.function(layer, budget=share, **options).relative_error
+                except TensorconvError:  # not even rank 1 is that cheap
+                    continue
+            if curve:
+                found[label(name, options)] = curve
+    return found
+
+
+def family(name: str) -> str:
+    """Return the method without its variant."""
+    return name.partition(" ")[0]
+
+
+def best(found: Errors, share: float) -> tuple[str, float] | None:
+    """Return the variant with the smallest error at a share."""
+    at = {name: curve[share] for name, curve in found.items() if share in curve}
+    return min(at.items(), key=lambda item: item[1]) if at else None
+
+
+def kind(layer: tc.ConvLayer) -> str:
+    """Return what sort of kernel this is."""
+    if layer.geometry.groups == layer.in_channels > 1:
+        return "depthwise"
+    if layer.geometry.transposed:
+        return "transposed"
+    if math.prod(layer.kernel_size) == 1:
+        return "pointwise"
+    if layer.kernel.shape[1] <= 3:
+        return "stems, of few in-channels"
+    if layer.ndim != 2:
+        return f"{layer.ndim}-D"
+    return "2-D, large taps" if max(layer.kernel_size) > 5 else "2-D, small taps"
+
+
+def main_table(results: dict[str, Errors], kernels: dict[str, tc.ConvLayer]) -> str:
+    """Return a row per kernel: the best variant at some shares, and the best of each other method."""
+    rows = []
+    for name in sorted(results, key=lambda name: (kind(kernels[name]), name)):
+        cells = [f"{found[0]}: {found[1]:.3f}" if (found := best(results[name], share)) else "-" for share in TABLE]
+        rows.append([kind(kernels[name]), name, *cells])
+    return common.table(["kind", "kernel", *(f"{share:.0%} of the MACs" for share in TABLE)], rows)
+
+
+def ratio_table(results: dict[str, Errors]) -> str:
+    """Return how far each method's best variant is from the best of all, and how often it is the best."""
+    families = sorted({family(name) for found in results.values() for name in found})
+    rows = []
+    for one in families:
+        cells = []
+        for share in TABLE:
+            ratios, wins = [], 0
+            for found in results.values():
+                top = best(found, share)
+                own = best({name: curve for name, curve in found.items() if family(name) == one}, share)
+                if top and own and top[1] > 0:
+                    ratios.append(own[1] / top[1])
+                    wins += family(top[0]) == one
+            mean = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else math.inf
+            cells.append(f"{mean:.2f}, {wins} of {len(ratios)}" if ratios else "-")
+        rows.append([one, *cells])
+    return common.table(["method", *(f"{share:.0%}: error over the best, times best" for share in TABLE)], rows)
+
+
+def answers(results: dict[str, Errors], kernels: dict[str, tc.ConvLayer]) -> str:
+    """Return a line per kind of kernel: how often each method was the best over all shares."""
+    lines = []
+    for one in sorted({kind(layer) for layer in kernels.values()}):
+        wins: Counter[str] = Counter()
+        for name, found in results.items():
+            if kind(kernels[name]) == one:
+                tops = (best(found, share) for share in SHARES)
+                wins.update(family(top[0]) for top in tops if top)
+        total = sum(wins.values())
+        if not total:
+            lines.append(f"- **{one}**: no method is cheaper than the kernel itself.")
+            continue
+        words = ", ".join(f"`{method}` in {count} of {total} cases" for method, count in wins.most_common(3))
+        lines.append(f"- **{one}**: the smallest error is that of {words}.")
+    return "\n".join(lines)
+
+
+def panels(results: dict[str, Errors], names: Sequence[str]) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Return the curves of the methods' best variants for some kernels."""
+    drawn: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for name in names:
+        curves: dict[str, list[tuple[float, float]]] = {}
+        for one in sorted({family(variant) for variant in results[name]}):
+            own = {variant: curve for variant, curve in results[name].items() if family(variant) == one}
+            points = [(share, found[1]) for share in SHARES if (found := best(own, share))]
+            curves[one] = points
+        drawn[name] = curves
+    return drawn
+
+
+def main(arguments: Sequence[str] | None = None) -> str:
+    """Fit every kernel and return the page."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kernels", type=Path)
+    parser.add_argument("--entries", type=int, default=700_000, help="largest kernel to take")
+    parser.add_argument("--draw", nargs="*", default=[], help="kernels to draw, by default four of different kinds")
+    parser.add_argument("--write", type=Path)
+    parser.add_argument("--plot", type=Path)
+    chosen = parser.parse_args(arguments)
+    kernels = layers(chosen.kernels, chosen.entries)
+    results = {name: errors(layer, SHARES) for name, layer in kernels.items()}
+    results = {name: found for name, found in results.items() if found}
+    if chosen.plot:
+        kinds = {kind(kernels[name]): name for name in results if len(results[name]) > 1}
+        common.plot(
+            chosen.plot, "share of the MACs", "relative error", panels(results, chosen.draw or [*kinds.values()][:4])
+        )
+    parts = [HEAD, main_table(results, kernels), NOTES.format(lines=answers(results, kernels)), ratio_table(results)]
+    text = "\n".join(parts) + "\n"
+    if chosen.write:
+        common.write(chosen.write, text)
+    return text
+
+
+if __name__ == "__main__":
+    print(main())  # noqa: T201 - a program that prints its result
