@@ -1,7 +1,7 @@
 """Which method for which kernel: relative error against MACs for every method of the library, on trained kernels.
 
-Run ``python tests/benchmarks/error_costs.py KERNELS [--write docs/error_costs.md] [--plot docs/error_costs.svg]``. KERNELS
-is a folder of .npz files with an array ``weight`` each, and an ``index.json`` with their geometry.
+Run ``python tests/benchmarks/error_costs.py KERNELS [--write docs/error_costs.md] [--plot docs/error_costs.svg]``.
+KERNELS is a folder of .npz files with an array ``weight`` each, and an ``index.json`` with their geometry.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ Errors = dict[str, dict[float, float]]
 
 HEAD = """# Which method for which kernel
 
-Relative Frobenius errors of trained kernels at a share of the dense layer's MACs, in the limit of large inputs, for every
-method and every variant that `factorize` compares, and for decoupled convolutions. No data, no fine-tuning: a smaller
-error of the kernel is a good start, not a promise. `python tests/benchmarks/error_costs.py KERNELS --write
+Relative Frobenius errors of trained kernels at a share of the dense layer's MACs, in the limit of large inputs, for
+every method and every variant that `factorize` compares, and for decoupled convolutions. No data, no fine-tuning: a
+smaller error of the kernel is a good start, not a promise. `python tests/benchmarks/error_costs.py KERNELS --write
 docs/error_costs.md --plot docs/error_costs.svg` makes the page.
 
 ![error against MACs](error_costs.svg)
@@ -68,10 +68,13 @@ def layers(folder: Path, most: int) -> dict[str, tc.ConvLayer]:
 
 def label(method: str, options: dict[str, Any]) -> str:
     """Return method and variant in words."""
-    words = [
-        value if isinstance(value, str) else f"{key} {value}" for key, value in options.items() if value is not False
-    ]
-    return f"{method} {', '.join(map(str, words))}".strip()
+    words = []
+    for key, value in options.items():
+        if value is True or isinstance(value, str):
+            words.append(key if value is True else value)
+        elif value is not False:
+            words.append(f"{key} {value}")
+    return f"{method} {', '.join(words)}".strip()
 
 
 def errors(layer: tc.ConvLayer, shares: Sequence[float]) -> Errors:
