@@ -105,6 +105,25 @@ def check_safetensors() -> None:
     sequences.assert_same(tc.export.load(content, "safetensors"), sequence)
 
 
+def check_channels() -> None:
+    """Orders of channels and a channel-wise convolution of several maps are executed, folded and exported."""
+    sequence, x = sequences.channelwise(2), sequences.data(2)
+    bound = reference_bound(x, sequence, [contracts.U64, contracts.U64])
+    expected = reference_sequence(x, sequence)
+    assert np.all(np.abs(tc.convolve(x, sequence) - expected) <= bound)
+    assert np.all(np.abs(tc.convolve(x, tc.compose(sequence)) - expected) <= 2 * bound)
+    with torch.no_grad():
+        y = tc.export.dump(sequence, "torch")(torch.from_numpy(x)).numpy()
+    assert np.all(np.abs(y - expected) <= bound)
+
+
+def check_values_at_borders() -> None:
+    """Mirrored values do not repeat the border's own."""
+    sequence, x = sequences.padded(2, "reflect"), sequences.data(2)
+    expected = reference_sequence(x, sequence)
+    assert np.all(np.abs(tc.convolve(x, sequence) - expected) <= reference_bound(x, sequence, [contracts.U64] * 2))
+
+
 def check_deficient() -> None:
     """Terms that are all the same, and more than are needed, are fitted."""
     try:
@@ -287,6 +306,30 @@ def memory_as_it_lies(patch: Patch) -> None:
     patch.setattr(module("export.safetensors"), "_bits", lambda array: array.ravel(order="K").view(np.uint8))
 
 
+def interleaved_maps(patch: Patch) -> None:
+    def planted(x: Any, view: Any, bias: Any) -> Any:
+        y = np.moveaxis(view(x[:, None]), 1, 2)
+        y = y.reshape(len(y), -1, *y.shape[3:])
+        return y if bias is None else y + bias.reshape(-1, *(1,) * (y.ndim - 2))
+
+    patch.setattr(module("convolution.run"), "convolve_channels", planted)
+
+
+def backward_order(patch: Patch) -> None:
+    planted = lambda x, layer: np.take(x, layer.inverse.order, axis=1)  # noqa: E731
+    patch.setattr(module("convolution.run"), "permute_channels", planted)
+
+
+def unordered_bias(patch: Patch) -> None:
+    bias = property(lambda self: [layer for layer in self if isinstance(layer, tc.ChannelwiseLayer)][-1].bias)
+    patch.setattr(tc.ConvSequence, "bias", bias)
+
+
+def repeated_border(patch: Patch) -> None:
+    modes = {"reflect": "symmetric", "replicate": "edge", "circular": "wrap"}
+    patch.setattr(module("convolution.pad"), "_NUMPY_MODES", modes)
+
+
 def clamped_padding(patch: Patch) -> None:
     def planted(sequence: tc.ConvSequence, says: Any, framework: str) -> Iterator[Convolution]:
         del says, framework
@@ -410,6 +453,10 @@ MUTANTS = [
     ),
     Mutant("memory saved as it lies", memory_as_it_lies, check_safetensors),
     Mutant("transposed padding clamped", clamped_padding, check_torch),
+    Mutant("maps of a channel-wise convolution interleaved", interleaved_maps, check_channels),
+    Mutant("order of channels backwards", backward_order, check_channels),
+    Mutant("bias not ordered with its channels", unordered_bias, check_channels),
+    Mutant("mirrored border repeated", repeated_border, check_values_at_borders),
     Mutant("auto_pad", automatic_padding, check_onnx),
     Mutant("TensorLy's backend flipped", flipped_backend, lambda: contracts.check_tensorly("cp")),
 ]
