@@ -10,47 +10,17 @@ import jax
 
 from tensorconv.arrays import Array, as_float_array
 from tensorconv.errors import FormatError, UnsupportedExportError
-from tensorconv.export.jax_arrays import flipped, mirrored_padding, pad, read_layer, resolved_padding, to_jax
+from tensorconv.export.equinox_modules import ChannelPermutation, ChannelwiseConv, Pad
+from tensorconv.export.jax_arrays import flipped, mirrored_padding, read_layer, resolved_padding, to_jax
+from tensorconv.export.jax_channels import Channelwise, read_channelwise
 from tensorconv.export.lax_steps import PaddedConvolution, lax_steps, read_modules
-from tensorconv.export.padding import Pairs
+from tensorconv.export.padding import Other, Pairs
 from tensorconv.geometry import ConvGeometry
 from tensorconv.integers import PerAxis
-from tensorconv.layers import ConvLayer, ConvSequence, PadLayer, as_sequence
+from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer, PermuteLayer, as_sequence
 
 _CONVOLUTIONS = (eqx.nn.Conv, eqx.nn.Conv1d, eqx.nn.Conv2d, eqx.nn.Conv3d)
 _TRANSPOSED = (eqx.nn.ConvTranspose, eqx.nn.ConvTranspose1d, eqx.nn.ConvTranspose2d, eqx.nn.ConvTranspose3d)
-
-
-class Pad(eqx.Module):
-    """Padding as a layer of its own, which Equinox does not have; all its fields are static.
-
-    Parameters
-    ----------
-    padding : tuple of (int, int)
-        Low and high padding per spatial axis; negative, by zeros, it crops.
-    mode : {"reflect", "replicate", "circular", "zeros"}
-        What is put there.
-    """
-
-    padding: Pairs = eqx.field(static=True)
-    mode: str = eqx.field(static=True, default="zeros")
-
-    def __call__(self, x: jax.Array, *, key: Any = None) -> jax.Array:  # noqa: ARG002  # every Equinox layer takes one
-        """Return the padded array.
-
-        Parameters
-        ----------
-        x : jax.Array, shape (C, L1..LN)
-            The input.
-        key : jax.Array, optional
-            Not used.
-
-        Returns
-        -------
-        jax.Array
-            The padded input.
-        """
-        return pad(x, self.padding, self.mode)
 
 
 def dump(sequence: Any) -> eqx.nn.Sequential:
@@ -58,8 +28,10 @@ def dump(sequence: Any) -> eqx.nn.Sequential:
 
     Every convolution is one layer, over any number of spatial axes. Padding by values is the ``padding_mode`` of the
     convolution after it where that one pads no zeros, else a :class:`Pad`, and so is cropping, which JAX on a CPU
-    computes wrongly as negative padding of a convolution. Equinox has no names of layers: they are
-    not kept. On accelerators JAX rounds float32 factors, but under ``jax.default_matmul_precision("highest")``.
+    computes wrongly as negative padding of a convolution. An order of the channels is a
+    :class:`~tensorconv.export.equinox_modules.ChannelPermutation`, a channel-wise convolution a
+    :class:`~tensorconv.export.equinox_modules.ChannelwiseConv`. Equinox has no names of layers: they are not kept. On
+    accelerators JAX rounds float32 factors, but under ``jax.default_matmul_precision("highest")``.
 
     Parameters
     ----------
@@ -115,9 +87,14 @@ def _joins(pad: PadLayer, layer: ConvLayer) -> bool:
     return not own and any(side for pair in pad.padding for side in pair)
 
 
-def _module(step: PaddedConvolution | PadLayer | Pairs) -> Any:
+def _module(step: PaddedConvolution | Other | Pairs) -> Any:
     if isinstance(step, PaddedConvolution):
         return _convolution(step)
+    if isinstance(step, PermuteLayer):
+        return ChannelPermutation(step.order)
+    if isinstance(step, ChannelwiseLayer):
+        bias = None if step.bias is None else to_jax(step.bias)
+        return ChannelwiseConv(to_jax(step.kernel[:, None]), bias, Channelwise(step.in_channels, step.geometry))
     return Pad(step.padding, step.mode) if isinstance(step, PadLayer) else Pad(step)
 
 
@@ -149,14 +126,20 @@ def _convolution(step: PaddedConvolution) -> Any:
     return eqx.tree_at(lambda one: one.bias, module, to_jax(layer.bias.reshape(-1, *(1,) * geometry.ndim)))
 
 
-def _read(module: Any, input_size: PerAxis | None) -> Iterator[ConvLayer | PadLayer | Pairs]:
+def _read(module: Any, input_size: PerAxis | None) -> Iterator[ConvLayer | Other | Pairs]:
     if type(module) is Pad:
         yield module.padding if module.mode == "zeros" else PadLayer(module.padding, module.mode)
+        return
+    if type(module) is ChannelPermutation:
+        yield PermuteLayer(module.order)
+        return
+    if type(module) is ChannelwiseConv:
+        yield read_channelwise(module.weight, module.bias, module.step, "")
         return
     transposed = type(module) in _TRANSPOSED
     if not transposed and type(module) not in _CONVOLUTIONS:
         raise UnsupportedExportError(
-            f"a module must be a Conv, a ConvTranspose or a Pad of this exporter, got {type(module).__name__}; load "
+            f"a module must be a Conv, a ConvTranspose or this exporter's own, got {type(module).__name__}; load "
             "the convolutions of a larger model one by one"
         )
     kernel, bias = _read_arrays(module)

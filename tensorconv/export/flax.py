@@ -3,57 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 from flax import linen, nnx
 
 from tensorconv.errors import UnsupportedExportError
+from tensorconv.export.flax_modules import ChannelPermutation, ChannelwiseConv, Pad
 from tensorconv.export.flax_reader import MODES, read_convolution, wrapping
-from tensorconv.export.jax_arrays import flipped, pad, to_jax
+from tensorconv.export.jax_arrays import flipped, to_jax
+from tensorconv.export.jax_channels import Channelwise, read_channelwise
 from tensorconv.export.lax_steps import PaddedConvolution, lax_steps, read_modules
-from tensorconv.export.padding import Pairs
+from tensorconv.export.padding import Other, Pairs
 from tensorconv.integers import PerAxis
-from tensorconv.layers import ConvLayer, ConvSequence, PadLayer, as_sequence
+from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer, PermuteLayer, as_sequence
 
 _LAYERS = (nnx.Conv, nnx.ConvTranspose)
 _LINEN_LAYERS = (linen.Conv, linen.ConvTranspose)
-
-
-@dataclass(frozen=True)
-class Pad:
-    """Padding as a function, where no Flax layer has it.
-
-    Parameters
-    ----------
-    padding : tuple of (int, int)
-        Low and high padding per spatial axis; negative, by zeros, it crops.
-    mode : {"reflect", "replicate", "circular", "zeros"}
-        What is put there.
-    name : str
-        Name of the layer.
-    """
-
-    padding: Pairs
-    mode: str = "zeros"
-    name: str = ""
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Return the padded array.
-
-        Parameters
-        ----------
-        x : jax.Array, shape (B, L1..LN, C)
-            The input.
-
-        Returns
-        -------
-        jax.Array
-            The padded input.
-        """
-        return pad(x, self.padding, self.mode, channels_last=True)
 
 
 def dump(sequence: Any) -> nnx.Sequential:
@@ -63,8 +29,10 @@ def dump(sequence: Any) -> nnx.Sequential:
     ``input_dilation``, given per axis, is the stride and whose kernel is flipped: what ``nnx.ConvTranspose`` runs, but
     with groups, and with a padding that has one meaning. Padding by values is the "CIRCULAR" or "REFLECT" of the layer
     after it where that is the same, else a :class:`Pad`, and so is cropping, which JAX on a CPU computes wrongly
-    as negative padding of a convolution. A layer's name is its attribute ``name``. Products
-    are of the precision "highest", as the attribute ``precision`` says.
+    as negative padding of a convolution. An order of the channels is a function
+    (:class:`~tensorconv.export.flax_modules.ChannelPermutation`), a channel-wise convolution a module with a trainable
+    kernel and bias (:class:`~tensorconv.export.flax_modules.ChannelwiseConv`). A layer's name is its attribute
+    ``name``. Products are of the precision "highest", as the attribute ``precision`` says.
 
     Parameters
     ----------
@@ -126,9 +94,15 @@ def _joins(pad: PadLayer, layer: ConvLayer) -> bool:
     )
 
 
-def _module(step: PaddedConvolution | PadLayer | Pairs) -> Any:
+def _module(step: PaddedConvolution | Other | Pairs) -> Any:
     if isinstance(step, PaddedConvolution):
         return _convolution(step)
+    if isinstance(step, PermuteLayer):
+        return ChannelPermutation(step.order, step.name)
+    if isinstance(step, ChannelwiseLayer):
+        kernel = to_jax(np.moveaxis(step.kernel, 0, -1)[..., None, :])
+        bias = None if step.bias is None else to_jax(step.bias)
+        return ChannelwiseConv(kernel, bias, Channelwise(step.in_channels, step.geometry), name=step.name)
     return Pad(step.padding, step.mode, step.name) if isinstance(step, PadLayer) else Pad(step)
 
 
@@ -163,9 +137,15 @@ def _convolution(step: PaddedConvolution) -> Any:
     return module
 
 
-def _read(module: Any, input_size: PerAxis | None) -> Iterator[ConvLayer | PadLayer | Pairs]:
+def _read(module: Any, input_size: PerAxis | None) -> Iterator[ConvLayer | Other | Pairs]:
     if type(module) is Pad:
         yield module.padding if module.mode == "zeros" else PadLayer(module.padding, module.mode, module.name)
+    elif type(module) is ChannelPermutation:
+        yield PermuteLayer(module.order, module.name)
+    elif type(module) is ChannelwiseConv:
+        kernel, bias = np.asarray(module.kernel[...]), None if module.bias is None else module.bias[...]
+        kernel = np.moveaxis(kernel, (-1, -2), (0, 1)) if kernel.ndim > 1 else kernel
+        yield read_channelwise(kernel, bias, module.step, module.name)
     elif type(module) in _LAYERS:
         bias = module.bias[...] if module.use_bias else None
         yield from read_convolution(module, module.kernel[...], bias, input_size, getattr(module, "name", ""))
@@ -173,9 +153,9 @@ def _read(module: Any, input_size: PerAxis | None) -> Iterator[ConvLayer | PadLa
         yield from _read_linen(*module, input_size)
     else:
         raise UnsupportedExportError(
-            "obj must be an nnx.Sequential of Conv, ConvTranspose and Pad of this exporter, one of these layers, or a "
-            f"pair (linen.Conv, parameters), got {type(module).__name__}; load the convolutions of a larger model one "
-            "by one"
+            "obj must be an nnx.Sequential of Conv, ConvTranspose and this exporter's own layers, one of these layers, "
+            f"or a pair (linen.Conv, parameters), got {type(module).__name__}; load the convolutions of a larger model "
+            "one by one"
         )
 
 

@@ -11,10 +11,12 @@ from jax import lax
 
 from tensorconv.errors import FormatError, GeometryError, KernelError, KernelTypeError, UnsupportedExportError
 from tensorconv.export.jax_arrays import flipped, lax_padding, pad, read_layer, to_jax
+from tensorconv.export.jax_channels import Channelwise, convolve_channels, order_channels, read_channelwise
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer, ConvSequence, PadLayer, as_sequence
+from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer, PermuteLayer, Step, as_sequence
 
 Params = list[dict[str, jax.Array]]
+Integers = ConvGeometry | Channelwise | PermuteLayer | PadLayer
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Apply:
 
     Parameters
     ----------
-    steps : tuple of ConvGeometry or PadLayer
+    steps : tuple of ConvGeometry, Channelwise, PermuteLayer or PadLayer
         What to do, one step after another.
     names : tuple of str
         Names of the layers, one per step.
@@ -32,7 +34,7 @@ class Apply:
         float32 factors.
     """
 
-    steps: tuple[ConvGeometry | PadLayer, ...]
+    steps: tuple[Integers, ...]
     names: tuple[str, ...]
     precision: str | None = "highest"
 
@@ -42,7 +44,8 @@ class Apply:
         Parameters
         ----------
         params : sequence of dict
-            Arrays "kernel" (O, I, K1..KN) and, where the layer has one, "bias" (O,) per step; none for a padding.
+            Arrays "kernel" (O, I, K1..KN), channel-wise (J, 1, D, K1..KN), and, where the layer has one, "bias" (O,)
+            per step; none for a padding or an order of the channels.
         x : jax.Array, shape (B, C, L1..LN)
             The input, of the kernels' data type.
 
@@ -55,6 +58,8 @@ class Apply:
         ------
         GeometryError
             If the input is too small or has another number of axes.
+        KernelError
+            If the input of a step along the channels has another number of them.
         FormatError
             If there is not one entry of parameters per step.
         """
@@ -63,10 +68,14 @@ class Apply:
         for step, arrays in zip(self.steps, params, strict=True):
             if isinstance(step, PadLayer):
                 y = pad(y, step.padding, step.mode)
+            elif isinstance(step, PermuteLayer):
+                y = order_channels(y, step.order)
+            elif isinstance(step, Channelwise):
+                y = convolve_channels(y, arrays["kernel"], step, precision=self.precision)
             else:
                 y = _convolve(y, arrays["kernel"], step, self.precision)
-                if "bias" in arrays:
-                    y = y + arrays["bias"].reshape(-1, *(1,) * step.ndim)
+            if "bias" in arrays:
+                y = y + arrays["bias"].reshape(-1, *(1,) * (y.ndim - 2))
         return y
 
 
@@ -74,7 +83,8 @@ def dump(sequence: Any) -> tuple[Params, Apply]:
     """Return a sequence as parameters and the function that applies them.
 
     The function is one ``jax.lax.conv_general_dilated`` per convolution, transposed ones too, over any number of
-    spatial axes, and slices where the padding is negative. It works with ``jax.jit``, ``jax.grad`` and ``jax.vmap``.
+    spatial axes, and slices where the padding is negative. In a channel-wise one the channels are one more axis. It
+    works with ``jax.jit``, ``jax.grad`` and ``jax.vmap``.
 
     Parameters
     ----------
@@ -84,7 +94,8 @@ def dump(sequence: Any) -> tuple[Params, Apply]:
     Returns
     -------
     params : list of dict of jax.Array
-        "kernel" (O, I, K1..KN) and, where the layer has one, "bias" (O,) per layer; nothing for a padding.
+        "kernel" (O, I, K1..KN), channel-wise (J, 1, D, K1..KN), and, where the layer has one, "bias" (O,) per layer;
+        nothing for a padding or an order of the channels.
     apply : Apply
         ``apply(params, x)`` takes x (B, C, L1..LN) to (B, O, M1..MN).
 
@@ -94,7 +105,7 @@ def dump(sequence: Any) -> tuple[Params, Apply]:
         If the kernels are float64 and JAX's 64-bit mode is off.
     """
     layers = as_sequence(sequence).layers
-    steps = tuple(layer.geometry if isinstance(layer, ConvLayer) else layer for layer in layers)
+    steps = tuple(_integers(layer) for layer in layers)
     return [_arrays(layer) for layer in layers], Apply(steps, tuple(layer.name for layer in layers))
 
 
@@ -154,10 +165,17 @@ def _convolve(x: jax.Array, kernel: Any, geometry: ConvGeometry, precision: str 
     return pad(y, left, "zeros") if transposed else y
 
 
-def _arrays(layer: ConvLayer | PadLayer) -> dict[str, jax.Array]:
-    if isinstance(layer, PadLayer):
+def _integers(layer: Step) -> Integers:
+    if isinstance(layer, ChannelwiseLayer):
+        return Channelwise(layer.in_channels, layer.geometry)
+    return layer.geometry if isinstance(layer, ConvLayer) else layer
+
+
+def _arrays(layer: Step) -> dict[str, jax.Array]:
+    if isinstance(layer, (PadLayer, PermuteLayer)):
         return {}
-    arrays = {"kernel": layer.kernel} if layer.bias is None else {"kernel": layer.kernel, "bias": layer.bias}
+    kernel = layer.kernel[:, None] if isinstance(layer, ChannelwiseLayer) else layer.kernel
+    arrays = {"kernel": kernel} if layer.bias is None else {"kernel": kernel, "bias": layer.bias}
     return {key: to_jax(array) for key, array in arrays.items()}
 
 
@@ -170,15 +188,17 @@ def _check_length(params: Any, apply: Apply) -> None:
         )
 
 
-def _layer(i: int, step: ConvGeometry | PadLayer, arrays: Any, name: str) -> ConvLayer | PadLayer:
-    wanted = set() if isinstance(step, PadLayer) else {"kernel"}
+def _layer(i: int, step: Integers, arrays: Any, name: str) -> Step:
+    wanted = set() if isinstance(step, (PadLayer, PermuteLayer)) else {"kernel"}
     keys = set(arrays) if isinstance(arrays, Mapping) else None
     if keys not in (wanted, wanted and wanted | {"bias"}):
         raise FormatError(
             f"params[{i}] must be a dict of "
-            f"{'arrays kernel and, where there is one, bias' if wanted else 'nothing, for a padding'}, got "
+            f"{'arrays kernel and, where there is one, bias' if wanted else f'nothing, for {step}'}, got "
             f"{type(arrays).__name__ if keys is None else sorted(map(str, keys))}"
         )
-    if isinstance(step, PadLayer):
+    if isinstance(step, (PadLayer, PermuteLayer)):
         return replace(step, name=name)
+    if isinstance(step, Channelwise):
+        return read_channelwise(arrays["kernel"], arrays.get("bias"), step, name)
     return read_layer(arrays["kernel"], arrays.get("bias"), step, name)

@@ -51,6 +51,37 @@ def to_jax(array: Array) -> jax.Array:
     return made
 
 
+def read_arrays(kernel: Any, bias: Any) -> tuple[Array, Array | None]:
+    """Return a framework's arrays as numpy's.
+
+    Parameters
+    ----------
+    kernel : array_like
+        The kernel.
+    bias : array_like, optional
+        The bias.
+
+    Returns
+    -------
+    kernel : ndarray
+        The kernel, bitwise.
+    bias : ndarray or None
+        The bias, bitwise.
+
+    Raises
+    ------
+    FormatError
+        If they are of different data types.
+    """
+    kernel = as_float_array("kernel", kernel)
+    bias = None if bias is None else as_float_array("bias", bias)
+    if bias is not None and bias.dtype != kernel.dtype:
+        raise FormatError(
+            f"kernel and bias must be of one data type, got {kernel.dtype} and {bias.dtype}; convert one of them"
+        )
+    return kernel, bias
+
+
 def read_layer(kernel: Any, bias: Any, geometry: ConvGeometry, name: str) -> ConvLayer:
     """Return a layer from arrays of a framework.
 
@@ -75,12 +106,7 @@ def read_layer(kernel: Any, bias: Any, geometry: ConvGeometry, name: str) -> Con
     FormatError
         If the arrays are of different data types.
     """
-    kernel = as_float_array("kernel", kernel)
-    bias = None if bias is None else as_float_array("bias", bias)
-    if bias is not None and bias.dtype != kernel.dtype:
-        raise FormatError(
-            f"kernel and bias must be of one data type, got {kernel.dtype} and {bias.dtype}; convert one of them"
-        )
+    kernel, bias = read_arrays(kernel, bias)
     return ConvLayer(kernel, geometry, bias, name)
 
 

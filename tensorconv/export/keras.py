@@ -20,7 +20,7 @@ from tensorconv.export.keras_layers import (
 from tensorconv.export.keras_reader import load
 from tensorconv.export.padding import Convolution, split_padding
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer, ConvSequence, as_sequence, to_layout
+from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer, PermuteLayer, as_sequence, to_layout
 
 __all__ = ["dump", "load"]
 
@@ -35,7 +35,8 @@ def dump(sequence: Any, *, policy: str | Iterable[str] = (), separable: bool = F
     Convolutions have ``padding="valid"``; ``ZeroPadding`` and ``Cropping`` layers before a convolution, and after a
     transposed one, say the rest. A convolution of one group per in-channel is a ``DepthwiseConv`` where Keras has one,
     but with unequal strides a grouped ``Conv``, which every backend runs. Keras refuses to run a cropping that leaves
-    nothing of an axis.
+    nothing of an axis. Orders of channels, channel-wise convolutions (over 1 or 2 spatial axes) and padding by values
+    are layers of our own; a saved model that has them opens where :mod:`tensorconv.export.keras` is imported.
 
     Parameters
     ----------
@@ -67,8 +68,8 @@ def dump(sequence: Any, *, policy: str | Iterable[str] = (), separable: bool = F
     Raises
     ------
     UnsupportedExportError
-        If Keras has no layer for it and no policy is given, the sequence pads by values, a policy is unknown, or the
-        backend would turn the data type into another.
+        If Keras has no layer for it and no policy is given, a policy is unknown, or the backend would turn the data
+        type into another.
     """
     sequence = as_sequence(sequence)
     policies = frozenset((policy,) if isinstance(policy, str) else policy)
@@ -132,8 +133,8 @@ class _Writer:
                     yield self._separable(step.layer, following.layer)
                 else:
                     yield from self._forward(step.layer, strides)
-            else:
-                raise UnsupportedExportError(f"Keras has no layer for {step}; {_ELSEWHERE}")
+            elif isinstance(step, (PermuteLayer, ChannelwiseLayer, PadLayer)):
+                yield self.make.other(step)
 
     def _strides(self) -> list[tuple[int, ...]]:
         """Return the strides that every step's layer is to have, () where it is no convolution."""

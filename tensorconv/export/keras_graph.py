@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from tensorconv.errors import UnsupportedExportError
+from tensorconv.export.keras_channels import STEPS, ChannelwiseConv
 
 
 def _kinds(name: str, *ndims: int) -> dict[type, int]:
@@ -22,7 +23,7 @@ CONVOLUTIONS = FORWARD | SEPARABLE | TRANSPOSED | _kinds("DepthwiseConv{}D", 1, 
 ZERO_PADDING = _kinds("ZeroPadding{}D", 1, 2, 3)
 CROPPING = _kinds("Cropping{}D", 1, 2, 3)
 POOLING = _kinds("MaxPooling{}D", 1, 2, 3)
-_ALL = CONVOLUTIONS | ZERO_PADDING | CROPPING | POOLING
+_NDIMS = CONVOLUTIONS | ZERO_PADDING | CROPPING | POOLING
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def chain_of(obj: Any) -> tuple[list[Any], int]:
     for layer in layers:
         _check_layer(layer)
     kinds: dict[str, set[Any]] = {
-        "number of spatial axes": {_ALL[type(layer)] for layer in layers},
+        "number of spatial axes": {_ndim(layer) for layer in layers} - {None},
         "data_format": {getattr(layer, "data_format", "channels_last") for layer in layers},  # Cropping1D has none
         "dtype": {layer.compute_dtype for layer in layers},
     }
@@ -82,21 +83,29 @@ def chain_of(obj: Any) -> tuple[list[Any], int]:
                 f"all layers must have one {word}, got {' and '.join(sorted(map(str, found)))}; load the convolutions "
                 "one by one"
             )
-    return units, _ALL[type(layers[0])]
+    if not kinds["number of spatial axes"]:
+        raise UnsupportedExportError(f"{obj.name!r} only orders channels; load it together with a convolution")
+    return units, kinds["number of spatial axes"].pop()
+
+
+def _ndim(layer: Any) -> int | None:
+    """Return a layer's number of spatial axes, None where it is for any."""
+    kind = type(layer)
+    return getattr(layer, "rank", None) if kind in STEPS else _NDIMS[kind]
 
 
 def _check_layer(layer: Any) -> None:
     kind, name = type(layer), getattr(layer, "name", "")
-    if kind not in _ALL:
+    if kind not in _NDIMS and kind not in STEPS:
         raise UnsupportedExportError(
             f"layer {name!r} must be a Conv, DepthwiseConv, SeparableConv, ConvTranspose, ZeroPadding or Cropping, got "
             f"{kind.__name__}; load the convolutions of a larger model one by one"
         )
-    if kind not in CONVOLUTIONS:
+    if kind not in CONVOLUTIONS and kind is not ChannelwiseConv:
         return
     if not layer.built:
         raise UnsupportedExportError(f"layer {name!r} has no weights yet; call its build(input_shape) first")
-    if layer.activation not in (None, keras.activations.linear):
+    if getattr(layer, "activation", None) not in (None, keras.activations.linear):
         raise UnsupportedExportError(
             f"layer {name!r} has an activation; a sequence has none: put it into a layer of its own after this one"
         )

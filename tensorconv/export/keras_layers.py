@@ -12,10 +12,12 @@ import numpy as np
 
 from tensorconv.arrays import Array
 from tensorconv.errors import UnsupportedExportError
-from tensorconv.export.padding import Pairs
-from tensorconv.layers import ConvLayer, ConvSequence, to_layout
+from tensorconv.export.keras_channels import ChannelPermutation, ChannelwiseConv, ValuePadding
+from tensorconv.export.padding import Other, Pairs
+from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer, PermuteLayer, to_layout
 
 INPUT_NAME = "input"
+_MAX_NDIM = 3
 _NAME = re.compile("[A-Za-z0-9][A-Za-z0-9_-]*")  # what the names of scopes and parameters allow on every backend
 
 
@@ -57,13 +59,54 @@ class LayerMaker:
         keras.layers.Layer
             The layer; the initializers that it is saved with are Keras's usual ones, with seeds of their own.
         """
+        options = {"padding": "valid", "data_format": "channels_last", **options}
+        return self._built(getattr(keras.layers, kind.format(self._ndim)), name, in_channels, arrays, options)
+
+    def other(self, step: Other) -> Any:
+        """Return a layer for a step that is no convolution to Keras.
+
+        Parameters
+        ----------
+        step : PermuteLayer, ChannelwiseLayer or PadLayer
+            The step.
+
+        Returns
+        -------
+        ChannelPermutation, ChannelwiseConv or ValuePadding
+            The layer.
+
+        Raises
+        ------
+        UnsupportedExportError
+            If a channel-wise convolution is over more spatial axes than Keras convolves over with the channels.
+        """
+        if isinstance(step, PermuteLayer):
+            return ChannelPermutation(step.order, dtype=self._dtype, name=self._name(step.name))
+        if isinstance(step, PadLayer):
+            return ValuePadding(step.padding, step.mode, dtype=self._dtype, name=self._name(step.name))
+        return self._channelwise(step)
+
+    def _channelwise(self, layer: ChannelwiseLayer) -> Any:
+        g = layer.geometry
+        if g.ndim > _MAX_NDIM:
+            raise UnsupportedExportError(
+                f"Keras has channel-wise convolutions over 1 or 2 spatial axes, for it convolves over {_MAX_NDIM} with "
+                f'the channels, got {layer.ndim}; export to "onnx" or "jax"'
+            )
+        arrays = {"kernel": np.moveaxis(layer.kernel, (0, 1), (-1, -2))[..., None, :], "bias": layer.bias}
+        strides, padding, dilation = ((*of[1:], of[0]) for of in (g.stride, g.padding, g.dilation))
+        options: dict[str, Any] = {"strides": strides, "padding": padding, "dilation_rate": dilation}
+        options |= {"filters": len(layer.kernel), "use_bias": layer.bias is not None}
+        return self._built(ChannelwiseConv, layer.name, layer.in_channels, arrays, options)
+
+    def _built(
+        self, make: Any, name: str, in_channels: int, arrays: dict[str, Array | None], options: dict[str, Any]
+    ) -> Any:
         given = {f"{role}_initializer": array for role, array in arrays.items() if array is not None}
         seeded = keras.initializers.GlorotUniform(seed=self._n_made)  # else Keras draws a seed from Python's random
         usual = {key: "zeros" if key == "bias_initializer" else seeded for key in given}
-        layer = getattr(keras.layers, kind.format(self._ndim))(
+        layer = make(
             kernel_size=next(iter(given.values())).shape[:-2],
-            padding="valid",
-            data_format="channels_last",
             dtype=self._dtype,
             name=self._name(name),
             **usual,

@@ -10,6 +10,7 @@ import numpy as np
 
 from tensorconv.arrays import as_float_array
 from tensorconv.errors import UnsupportedExportError
+from tensorconv.export.keras_channels import STEPS, read_step
 from tensorconv.export.keras_graph import (
     CROPPING,
     FORWARD,
@@ -20,7 +21,7 @@ from tensorconv.export.keras_graph import (
     Branches,
     chain_of,
 )
-from tensorconv.export.padding import Pairs, merge_padding
+from tensorconv.export.padding import Other, Pairs, merge_padding
 from tensorconv.geometry import ConvGeometry
 from tensorconv.integers import PerAxis, per_axis
 from tensorconv.layers import ConvLayer, ConvSequence
@@ -40,7 +41,7 @@ class _Subsample:
     strides: tuple[int, ...]
 
 
-_Step = ConvLayer | Pairs | _Crop | _Subsample
+_Step = ConvLayer | Other | Pairs | _Crop | _Subsample
 
 
 def load(obj: Any, *, input_size: PerAxis | None = None) -> ConvSequence:
@@ -52,8 +53,8 @@ def load(obj: Any, *, input_size: PerAxis | None = None) -> ConvSequence:
     ----------
     obj : keras.Sequential, keras.Model or keras.layers.Layer
         What ``dump`` makes, trained or saved and loaded meanwhile; any Sequential or functional model of one chain of
-        Conv, DepthwiseConv, SeparableConv, ConvTranspose, ZeroPadding and Cropping layers, in either data format; or
-        one such convolution.
+        Conv, DepthwiseConv, SeparableConv, ConvTranspose, ZeroPadding and Cropping layers, in either data format, or of
+        the classes in :mod:`tensorconv.export.keras_channels`; or one such convolution.
     input_size : int or sequence of int, optional
         Spatial size of the input; needed where ``padding="same"`` meets strides above 1, and the padding depends on it.
 
@@ -90,6 +91,8 @@ def _read(unit: Any, size: tuple[int, ...] | None) -> Iterator[_Step]:
     kind = type(unit)
     if kind is Branches:
         yield _read_branches(unit)
+    elif kind in STEPS:
+        yield read_step(unit, _name(unit))
     elif kind in TRANSPOSED:
         yield _read_transposed(unit)
     elif kind in ZERO_PADDING:
@@ -191,15 +194,15 @@ def _pairs(given: Any, sign: int = 1) -> Pairs:
 
 
 def _size_after(step: _Step, size: tuple[int, ...]) -> tuple[int, ...]:
-    if isinstance(step, ConvLayer):
-        return step.output_size(size)
     if isinstance(step, _Subsample):
         return tuple(-(-n // s) for n, s in zip(size, step.strides, strict=True))
+    if not isinstance(step, (_Crop, tuple)):
+        return step.output_size(size)
     pairs = step.pairs if isinstance(step, _Crop) else step
     return tuple(n + low + high for n, (low, high) in zip(size, pairs, strict=True))
 
 
-def _joined(steps: Iterable[_Step]) -> Iterator[ConvLayer | Pairs]:
+def _joined(steps: Iterable[_Step]) -> Iterator[ConvLayer | Other | Pairs]:
     """Yield convolutions with all that is theirs alone, and what pads a forward one by zeros."""
     last: ConvLayer | None = None
     pairs: Pairs | None = None  # since the last convolution
@@ -217,9 +220,17 @@ def _joined(steps: Iterable[_Step]) -> Iterator[ConvLayer | Pairs]:
         elif isinstance(step, _Crop) and pairs is None and last is not None and last.geometry.transposed:
             yield from (last, step.pairs)
             last = None
-        else:
+        elif isinstance(step, (_Crop, tuple)):
             pairs = _sum(pairs, step.pairs if isinstance(step, _Crop) else step)
-    yield from _closed(last) if pairs is None else [one for one in (last, pairs) if one is not None]
+        else:
+            yield from (*_ended(last, pairs), step)
+            last = pairs = None
+    yield from _ended(last, pairs)
+
+
+def _ended(last: ConvLayer | None, pairs: Pairs | None) -> Iterable[ConvLayer | Pairs]:
+    """Return a layer and the padding after it, where no convolution follows that could take it."""
+    return _closed(last) if pairs is None else [one for one in (last, pairs) if one is not None]
 
 
 def _closed(layer: ConvLayer | None) -> Iterator[ConvLayer | Pairs]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tensorconv.export.jax_arrays import lax_padding, padded_size
-from tensorconv.export.padding import Pairs, merge_padding
+from tensorconv.export.padding import Other, Pairs, merge_padding
 from tensorconv.integers import PerAxis
-from tensorconv.layers import ConvLayer, ConvSequence, PadLayer
+from tensorconv.layers import ConvLayer, ConvSequence, PadLayer, PermuteLayer
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class PaddedConvolution:
 
 def lax_steps(
     sequence: ConvSequence, joins: Callable[[PadLayer, ConvLayer], bool]
-) -> Iterator[PaddedConvolution | PadLayer | Pairs]:
+) -> Iterator[PaddedConvolution | Other | Pairs]:
     """Yield the steps of a sequence in order, each padding by values together with the convolution that can do it.
 
     Parameters
@@ -45,8 +45,8 @@ def lax_steps(
 
     Yields
     ------
-    PaddedConvolution, PadLayer or tuple of (int, int)
-        A convolution, a padding by values alone, or a padding by zeros and cropping.
+    PaddedConvolution, PadLayer, PermuteLayer, ChannelwiseLayer or tuple of (int, int)
+        A convolution, a padding by values alone, another step as it is, or a padding by zeros and cropping.
     """
     waiting: PadLayer | None = None
     croppable = False
@@ -56,6 +56,10 @@ def lax_steps(
             waiting = None
         if isinstance(layer, PadLayer):
             waiting, croppable = layer, False
+            continue
+        if not isinstance(layer, ConvLayer):
+            yield layer
+            croppable = False
             continue
         own, left = lax_padding(layer.geometry, layer.kernel_size)
         transposed, splits = layer.geometry.transposed, any(side for pair in left for side in pair)
@@ -73,7 +77,7 @@ def lax_steps(
 
 def read_modules(
     modules: Iterable[Any],
-    read: Callable[[Any, PerAxis | None], Iterable[ConvLayer | PadLayer | Pairs]],
+    read: Callable[[Any, PerAxis | None], Iterable[ConvLayer | Other | Pairs]],
     input_size: PerAxis | None,
 ) -> ConvSequence:
     """Return the sequence of a framework's layers, the input size carried from one to the next.
@@ -92,11 +96,11 @@ def read_modules(
     ConvSequence
         All steps.
     """
-    steps: list[ConvLayer | PadLayer | Pairs] = []
+    steps: list[ConvLayer | Other | Pairs] = []
     for module in modules:
         size = input_size
         for step in read(module, size):
             steps.append(step)
-            if input_size is not None:
+            if input_size is not None and not isinstance(step, PermuteLayer):
                 input_size = padded_size(step, input_size) if isinstance(step, tuple) else step.output_size(input_size)
     return merge_padding(steps)

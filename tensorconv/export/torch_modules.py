@@ -51,10 +51,12 @@ class ChannelwiseConv(torch.nn.Module):
         Added at the end.
     in_channels : int
         Channels of the input.
-    stride, dilation : tuple of int
+    stride : tuple of int
         Of the channels first, then of the spatial axes.
     padding : tuple of (int, int)
         Low and high zero padding (negative: cropping) of the same axes.
+    dilation : tuple of int
+        Of the same axes.
     """
 
     bias: torch.nn.Parameter | None

@@ -23,14 +23,14 @@ from tensorconv.factorizations import registered
 
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
 TABLE = (0.1, 0.2, 0.5)
-# kinds of decoupled convolution, whose dense form is svd "in"
-EXTRA = {"decoupled": ({"configuration": "sparse"}, {"configuration": "binary"})}
+BINARY = "decoupled binary"  # its additions count as multiply-accumulates here, else it would look nearly free
 Errors = dict[str, dict[float, float]]
 
 HEAD = """# Which method for which kernel
 
 Relative Frobenius errors of trained kernels at a share of the dense layer's MACs, in the limit of large inputs, for
-every method and every variant that `factorize` compares, and for decoupled convolutions. No data, no fine-tuning: a
+every method and every variant that `factorize` compares, and for decoupled convolutions with a sparse aggregation and a
+binary one, whose additions are counted as MACs here. No data, no fine-tuning: a
 smaller error of the kernel is a good start, not a promise. `python tests/benchmarks/error_costs.py KERNELS --write
 docs/error_costs.md --plot docs/error_costs.svg` makes the page.
 
@@ -81,7 +81,13 @@ def errors(layer: tc.ConvLayer, shares: Sequence[float]) -> Errors:
     """Return the errors of every method and variant at every share that it can meet."""
     found: Errors = {}
     for name, method in registered().items():
-        variants = [*method.variants(layer), *(EXTRA.get(name, ()) if math.prod(layer.kernel_size) > 1 else ())]
+        variants = method.variants(layer)
+        if name == "decoupled" and math.prod(layer.kernel_size) > 1:
+            variants = [
+                *variants,
+                *([{"configuration": "sparse"}] if {"configuration": "sparse"} not in variants else []),
+            ]
+            found[BINARY] = binary(layer, shares)
         for options in variants:
             curve = {}
             for share in shares:
@@ -92,6 +98,20 @@ def errors(layer: tc.ConvLayer, shares: Sequence[float]) -> Errors:
             if curve:
                 found[label(name, options)] = curve
     return found
+
+
+def binary(layer: tc.ConvLayer, shares: Sequence[float]) -> dict[float, float]:
+    """Return the errors of decoupled convolutions with a binary aggregation of a third of all entries."""
+    geometry, (n_out, n_in, *_) = layer.geometry, layer.kernel.shape
+    n_out //= geometry.groups
+    n_taps = math.prod(layer.kernel_size)
+    early = 1 if geometry.transposed else math.prod(geometry.stride)  # the pointwise layer runs before the stride
+    curve = {}
+    for share in shares:
+        rank = int((share * n_out * n_in * n_taps - n_out) / (n_in * early + n_out * n_taps / 3))
+        if 1 <= rank <= n_out * n_taps:
+            curve[share] = tc.decoupled(layer, rank, configuration="binary").relative_error
+    return curve
 
 
 def family(name: str) -> str:

@@ -12,14 +12,17 @@ import numpy as np
 import optax  # type: ignore[import-untyped]
 import pytest
 from export.jax_memory import peak_of_dump
-from export.sequences import DTYPES, EXTENDED, GEOMETRIES, assert_same, chain, data, layer, padded
+from export.jax_sequences import mixed
+from export.sequences import DTYPES, EXTENDED, GEOMETRIES, assert_same, chain, channelwise, data, layer, padded
 from oracles import reference_bound, reference_sequence
 
 from tensorconv.arrays import Array
 from tensorconv.errors import FormatError, GeometryError, KernelError, UnsupportedExportError
 from tensorconv.export import dump, load
-from tensorconv.export.equinox import Pad
-from tensorconv.layers import ConvLayer, ConvSequence, PadLayer
+from tensorconv.export.equinox_modules import ChannelPermutation, ChannelwiseConv, Pad
+from tensorconv.export.jax_channels import Channelwise
+from tensorconv.geometry import ConvGeometry
+from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer
 
 UNITS = [2.0**-24, 2.0**-53]  # Equinox rounds in float32, the reference in float64
 KEY = jax.random.PRNGKey(0)
@@ -31,6 +34,11 @@ def assert_computes(model: Any, sequence: ConvSequence, x: Array) -> None:
     expected = reference_sequence(x, sequence)
     assert y.shape == expected.shape
     assert np.all(np.abs(y - expected) <= reference_bound(x, sequence, UNITS))
+
+
+def kernels(sequence: ConvSequence) -> list[Array]:
+    """Return the arrays that are trained."""
+    return [step.kernel for step in sequence if isinstance(step, (ConvLayer, ChannelwiseLayer))]
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -63,15 +71,31 @@ def test_padding_by_values_is_computed_and_given_back(ndim: int, mode: str) -> N
     assert_same(load(model, "equinox"), sequence, names=False)
 
 
+@pytest.mark.parametrize(("ndim", "bias"), [(1, True), (2, False), (3, True)])
+def test_steps_along_the_channels_are_computed_and_given_back(ndim: int, bias: bool) -> None:
+    sequence = channelwise(ndim, "float32", bias=bias)
+    model = dump(sequence, "equinox")
+    kinds = [ChannelPermutation, eqx.nn.Conv, ChannelPermutation, ChannelwiseConv, ChannelPermutation]
+    assert [type(part) for part in model] == kinds
+    assert_computes(model, sequence, data(ndim, "float32"))
+    assert_same(load(model, "equinox"), sequence, names=False)
+
+
+def test_steps_along_the_channels_stand_beside_every_other() -> None:
+    model = dump(mixed(), "equinox")
+    assert_computes(model, mixed(), data(1, "float32"))
+    assert_same(load(model, "equinox"), mixed())
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("ndim", [1, 3])
 def test_every_data_type_comes_back_bitwise(ndim: int, dtype: str) -> None:
-    sequence = chain(ndim, dtype)
-    with jax.enable_x64(dtype == "float64"):
-        model = dump(sequence, "equinox")
-        assert {leaf.dtype.name for leaf in jax.tree.leaves(model)} == {dtype}
-        assert eqx.filter_eval_shape(model, jnp.asarray(data(ndim)[0]).astype(dtype)).dtype == dtype
-        assert_same(load(model, "equinox"), sequence, names=False)
+    for sequence in (chain(ndim, dtype), channelwise(ndim, dtype)):
+        with jax.enable_x64(dtype == "float64"):
+            model = dump(sequence, "equinox")
+            assert {leaf.dtype.name for leaf in jax.tree.leaves(model)} == {dtype}
+            assert eqx.filter_eval_shape(model, jnp.asarray(data(ndim)[0]).astype(dtype)).dtype == dtype
+            assert_same(load(model, "equinox"), sequence, names=False)
 
 
 def test_float64_is_refused_where_jax_would_round_it() -> None:
@@ -88,7 +112,10 @@ def test_the_kernels_stand_as_equinox_wants_them() -> None:
     assert (backward.in_channels, backward.out_channels) == (4, 6)
 
 
-@pytest.mark.parametrize("sequence", [chain(2, "float32"), padded(1, "reflect", "float32")], ids=["chain", "padded"])
+TRAINED = [chain(2, "float32"), padded(1, "reflect", "float32"), channelwise(1, "float32")]
+
+
+@pytest.mark.parametrize("sequence", TRAINED, ids=["chain", "padded", "channelwise"])
 def test_a_trained_model_is_read_back(sequence: ConvSequence) -> None:
     model = dump(sequence, "equinox")
     x = data(sequence.ndim, "float32")
@@ -107,15 +134,15 @@ def test_a_trained_model_is_read_back(sequence: ConvSequence) -> None:
     assert losses == sorted(losses, reverse=True)
     loaded = load(model, "equinox")
     assert_computes(model, loaded, x)
-    assert [one.geometry for one in loaded.convolutions] == [one.geometry for one in sequence.convolutions]
-    assert all(np.all(a.kernel != b.kernel) for a, b in zip(loaded.convolutions, sequence.convolutions, strict=True))
+    assert [str(one) for one in loaded] == [str(one) for one in sequence]
+    assert all(np.all(a != b) for a, b in zip(kernels(loaded), kernels(sequence), strict=True))
     assert_same(
         load(dump(sequence, "equinox"), "equinox"), sequence, names=False
     )  # training wrote into nothing of ours
 
 
-def test_a_model_can_be_saved() -> None:
-    sequence = padded(2, "circular", "float32")
+@pytest.mark.parametrize("sequence", TRAINED[1:], ids=["padded", "channelwise"])
+def test_a_model_can_be_saved(sequence: ConvSequence) -> None:
     file = io.BytesIO()
     eqx.tree_serialise_leaves(file, dump(sequence, "equinox"))
     file.seek(0)
@@ -123,8 +150,9 @@ def test_a_model_can_be_saved() -> None:
     assert_same(load(eqx.tree_deserialise_leaves(file, like), "equinox"), sequence, names=False)
 
 
-def test_a_model_is_an_argument_of_a_compiled_function() -> None:
-    sequence, x = padded(1, "reflect", "float32"), data(1, "float32")
+@pytest.mark.parametrize("sequence", TRAINED[1:], ids=["padded", "channelwise"])
+def test_a_model_is_an_argument_of_a_compiled_function(sequence: ConvSequence) -> None:
+    x = data(1, "float32")
     traced = []
 
     @jax.jit  # JAX's own takes it, since all leaves are arrays
@@ -205,6 +233,17 @@ def test_the_input_size_runs_through_the_layers() -> None:
         load(model, "equinox")
 
 
+def test_the_input_size_runs_through_steps_along_the_channels() -> None:
+    shrinking = Channelwise(4, ConvGeometry((1, 2, 3), ((0, 0), (0, 0), (1, 0)), (1, 1, 1)))
+    along = ChannelwiseConv(jnp.ones((1, 1, 1, 2, 1)), None, shrinking)
+    rng = np.random.default_rng(5)
+    last = eqx.filter_eval_shape(eqx.nn.Conv2d, 4, 4, (3, 4), stride=(2, 3), padding="SAME", key=KEY)
+    last = jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape, leaf.dtype)), last)
+    model = eqx.nn.Sequential([ChannelPermutation((1, 0, 3, 2)), along, last])
+    x = rng.standard_normal((2, 4, 14, 14), np.float32)
+    assert_computes(model, load(model, "equinox", input_size=14), x)
+
+
 class Doubled(eqx.nn.Conv):
     """A convolution that does something else."""
 
@@ -215,6 +254,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "lambda": (eqx.nn.Sequential([eqx.nn.Conv1d(**CONV), eqx.nn.Lambda(jax.nn.relu)]), "got Lambda"),
     "nested": (eqx.nn.Sequential([eqx.nn.Sequential([eqx.nn.Conv1d(**CONV)])]), "got Sequential"),
     "subclass": (Doubled(1, **CONV), "got Doubled"),
+    "order after a padding": (
+        eqx.nn.Sequential([eqx.nn.Conv1d(**CONV), Pad(((1, 0),)), ChannelPermutation((1, 0))]),
+        "no convolution takes it",
+    ),
     "pad alone": (eqx.nn.Sequential([eqx.nn.Conv1d(**CONV), Pad(((1, 0),))]), "belongs to no convolution"),
 }
 
@@ -236,6 +279,12 @@ def test_arrays_that_do_not_fit_their_layer_are_refused() -> None:
         load(eqx.tree_at(lambda one: one.bias, one, jnp.ones((2, 1), jnp.float16)), "equinox")
     with pytest.raises(KernelError, match="layer 0 has a bias"):
         load(eqx.nn.Sequential([one, one]), "equinox")
+    along = ChannelwiseConv(jnp.ones((5, 1, 3, 2)), jnp.ones(20), Channelwise(6, ConvGeometry.of(2)))
+    assert load(along, "equinox").out_channels == 20
+    with pytest.raises(FormatError, match=r"must have one in-channel.*got shape \(5, 3, 2\)"):
+        load(eqx.tree_at(lambda one: one.weight, along, jnp.ones((5, 3, 2))), "equinox")
+    with pytest.raises(FormatError, match=r"bias must have shape \(20,\)"):
+        load(eqx.tree_at(lambda one: one.bias, along, jnp.ones(5)), "equinox")
 
 
 def test_too_small_inputs_are_refused() -> None:
@@ -247,6 +296,13 @@ def test_too_small_inputs_are_refused() -> None:
     model = dump(ConvLayer.of(kernel, padding=((-4, 0),)), "equinox")
     with pytest.raises(GeometryError, match="gives no output"):
         model(jnp.ones((1, 4)))
+
+
+def test_other_channels_are_refused() -> None:
+    model = dump(channelwise(1, "float32"), "equinox")
+    for i in (2, 3):
+        with pytest.raises(KernelError, match="x must have 6 channels, got 7"):
+            model[i](jnp.ones((7, 5)))
 
 
 def test_a_dump_takes_one_copy() -> None:

@@ -11,15 +11,18 @@ import numpy as np
 import optax  # type: ignore[import-untyped]
 import pytest
 from export.jax_memory import peak_of_dump
-from export.sequences import DTYPES, EXTENDED, GEOMETRIES, assert_same, chain, data, layer, padded
+from export.jax_sequences import mixed
+from export.sequences import DTYPES, EXTENDED, GEOMETRIES, assert_same, chain, channelwise, data, layer, padded
 from flax import linen, nnx
 from oracles import reference_bound, reference_sequence
 
 from tensorconv.arrays import Array
 from tensorconv.errors import FormatError, GeometryError, KernelError, UnsupportedExportError
 from tensorconv.export import dump, load
-from tensorconv.export.flax import Pad
-from tensorconv.layers import ConvLayer, ConvSequence, PadLayer
+from tensorconv.export.flax_modules import ChannelPermutation, ChannelwiseConv, Pad
+from tensorconv.export.jax_channels import Channelwise
+from tensorconv.geometry import ConvGeometry
+from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer
 
 UNITS = [2.0**-24, 2.0**-53]  # Flax rounds in float32, the reference in float64
 
@@ -30,6 +33,11 @@ def assert_computes(model: Any, sequence: ConvSequence, x: Array) -> None:
     expected = reference_sequence(x, sequence)
     assert y.shape == expected.shape
     assert np.all(np.abs(y - expected) <= reference_bound(x, sequence, UNITS))
+
+
+def kernels(sequence: ConvSequence) -> list[Array]:
+    """Return the arrays that are trained."""
+    return [step.kernel for step in sequence if isinstance(step, (ConvLayer, ChannelwiseLayer))]
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -71,16 +79,40 @@ def test_padding_by_values_is_the_layers_own_where_flax_has_it(mode: str, name: 
     assert_same(load(model, "flax"), sequence)
 
 
+@pytest.mark.parametrize(("ndim", "bias"), [(1, True), (2, False), (3, True)])
+def test_steps_along_the_channels_are_computed_and_given_back(ndim: int, bias: bool) -> None:
+    sequence = channelwise(ndim, "float32", bias=bias)
+    model = dump(sequence, "flax")
+    kinds = [ChannelPermutation, nnx.Conv, ChannelPermutation, ChannelwiseConv, ChannelPermutation]
+    assert [type(part) for part in model.layers] == kinds
+    assert model.layers[3].kernel.shape == (4, *(2, 3, 1, 2)[:ndim], 1, 3)  # Flax's order, the channels an axis
+    assert_computes(model, sequence, data(ndim, "float32"))
+    assert_same(load(model, "flax"), sequence)
+
+
+def test_steps_along_the_channels_stand_beside_every_other() -> None:
+    model = dump(mixed(), "flax")
+    assert_computes(model, mixed(), data(1, "float32"))
+    assert_same(load(model, "flax"), mixed())
+
+
+def test_a_channelwise_convolution_computes_in_the_common_data_type() -> None:
+    last = dump(channelwise(1, "bfloat16"), "flax").layers[3]
+    x = jax.ShapeDtypeStruct((2, 7, 6), "float32")
+    convolution = nnx.Conv(6, 6, (1,), param_dtype="bfloat16", rngs=nnx.Rngs(0))
+    assert nnx.eval_shape(last, x).dtype == nnx.eval_shape(convolution, x).dtype == "float32"
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("ndim", [1, 3])
 def test_every_data_type_comes_back_bitwise(ndim: int, dtype: str) -> None:
-    sequence = chain(ndim, dtype)
-    with jax.enable_x64(dtype == "float64"):
-        model = dump(sequence, "flax")
-        assert {leaf.dtype.name for leaf in jax.tree.leaves(nnx.state(model))} == {dtype}
-        x = jax.ShapeDtypeStruct(np.moveaxis(data(ndim), 1, -1).shape, dtype)
-        assert nnx.eval_shape(model, x).dtype == dtype
-        assert_same(load(model, "flax"), sequence)
+    for sequence in (chain(ndim, dtype), channelwise(ndim, dtype)):
+        with jax.enable_x64(dtype == "float64"):
+            model = dump(sequence, "flax")
+            assert {leaf.dtype.name for leaf in jax.tree.leaves(nnx.state(model))} == {dtype}
+            x = jax.ShapeDtypeStruct(np.moveaxis(data(ndim), 1, -1).shape, dtype)
+            assert nnx.eval_shape(model, x).dtype == dtype
+            assert_same(load(model, "flax"), sequence)
 
 
 def test_float64_is_refused_where_jax_would_round_it() -> None:
@@ -98,7 +130,10 @@ def test_the_kernels_stand_as_flax_wants_them() -> None:
     assert backward.kernel[0, 1, 4] == kernel[4, 1, 2]  # flipped
 
 
-@pytest.mark.parametrize("sequence", [chain(2, "float32"), padded(1, "reflect", "float32")], ids=["chain", "padded"])
+TRAINED = [chain(2, "float32"), padded(1, "reflect", "float32"), channelwise(1, "float32")]
+
+
+@pytest.mark.parametrize("sequence", TRAINED, ids=["chain", "padded", "channelwise"])
 def test_a_trained_model_is_read_back(sequence: ConvSequence) -> None:
     model = dump(sequence, "flax")
     x = jnp.asarray(np.moveaxis(data(sequence.ndim, "float32"), 1, -1))
@@ -114,17 +149,17 @@ def test_a_trained_model_is_read_back(sequence: ConvSequence) -> None:
     assert losses == sorted(losses, reverse=True)
     loaded = load(model, "flax")
     assert_computes(model, loaded, data(sequence.ndim, "float32"))
-    assert [one.geometry for one in loaded.convolutions] == [one.geometry for one in sequence.convolutions]
-    assert all(np.all(a.kernel != b.kernel) for a, b in zip(loaded.convolutions, sequence.convolutions, strict=True))
+    assert [str(one) for one in loaded] == [str(one) for one in sequence]
+    assert all(np.all(a != b) for a, b in zip(kernels(loaded), kernels(sequence), strict=True))
     assert_same(load(dump(sequence, "flax"), "flax"), sequence)  # training wrote into nothing of ours
 
 
-def test_a_model_can_be_split_merged_and_saved() -> None:
-    sequence = padded(2, "circular", "float32")
+@pytest.mark.parametrize("sequence", TRAINED[1:], ids=["padded", "channelwise"])
+def test_a_model_can_be_split_merged_and_saved(sequence: ConvSequence) -> None:
     graph, state = nnx.split(dump(sequence, "flax"))
     assert_same(load(nnx.merge(graph, state), "flax"), sequence)
     saved = pickle.loads(pickle.dumps(nnx.to_pure_dict(state)))  # noqa: S301  # our own bytes
-    other = dump(padded(2, "circular", "float32"), "flax")
+    other = dump(sequence, "flax")
     empty = jax.tree.map(jnp.zeros_like, nnx.state(other))
     nnx.replace_by_pure_dict(empty, saved)
     nnx.update(other, empty)
@@ -142,6 +177,9 @@ def test_compiling_twice_is_not_needed() -> None:
     for _ in range(2):  # two models of equal layers
         run(dump(padded(1, "reflect", "float32"), "flax"), jnp.ones((1, 7, 4)))
     assert len(traced) == 1
+    for _ in range(2):
+        run(dump(channelwise(1, "float32"), "flax"), jnp.ones((1, 7, 4)))
+    assert len(traced) == 2
 
 
 CONVOLUTIONS: dict[str, dict[str, Any]] = {
@@ -236,6 +274,15 @@ def test_the_input_size_runs_through_the_layers() -> None:
         load(model, "flax")
 
 
+def test_the_input_size_runs_through_steps_along_the_channels() -> None:
+    shrinking = Channelwise(4, ConvGeometry((1, 2, 3), ((0, 0), (0, 0), (1, 0)), (1, 1, 1)))
+    last = nnx.Conv(4, 4, (3, 4), strides=(2, 3), rngs=nnx.Rngs(0), **RANDOM)
+    along = ChannelwiseConv(jnp.ones((1, 2, 1, 1, 1)), None, shrinking)
+    model = nnx.Sequential(ChannelPermutation((1, 0, 3, 2)), along, last)
+    x = np.random.default_rng(5).standard_normal((2, 4, 14, 14), np.float32)
+    assert_computes(model, load(model, "flax", input_size=14), x)
+
+
 def conv(**options: Any) -> nnx.Conv:
     """Return a small layer."""
     return nnx.Conv(2, 2, (3,), rngs=nnx.Rngs(0), **options)
@@ -252,7 +299,13 @@ class Doubled(nnx.Conv):
     """A convolution that does something else."""
 
 
+class Reversed(ChannelPermutation):
+    """An order that does something else."""
+
+
 REFUSED: dict[str, tuple[Any, str]] = {
+    "order alone": (nnx.Sequential(conv(), Pad(((1, 0),)), ChannelPermutation((1, 0))), "no convolution takes it"),
+    "subclass of an order": (Reversed((1, 0)), "got Reversed"),
     "activation": (nnx.relu, "got .*; load the convolutions of a larger model one by one"),
     "linear": (nnx.Sequential(conv(), nnx.Linear(2, 2, rngs=nnx.Rngs(0))), "got Linear"),
     "nested": (nnx.Sequential(nnx.Sequential(conv())), "got Sequential"),
@@ -290,6 +343,14 @@ def test_arrays_that_do_not_fit_their_layer_are_refused() -> None:
         load((linen.Conv(2, (3,)), {"kernel": np.ones((3, 2, 2), np.float32), "bias": np.ones(2)}), "flax")
     with pytest.raises(KernelError, match="layer 0 has a bias"):
         load(nnx.Sequential(conv(), conv()), "flax")
+    step = Channelwise(6, ConvGeometry.of(2))
+    for shape, bias, message in [
+        ((3, 2, 5), None, r"must have one in-channel.*got shape \(5, 2, 3\)"),
+        ((3,), None, r"got shape \(3,\)"),
+        ((3, 2, 1, 5), jnp.ones(4), r"bias must have shape \(20,\)"),
+    ]:
+        with pytest.raises(FormatError, match=message):
+            load(ChannelwiseConv(jnp.ones(shape), bias, step), "flax")
 
 
 def test_too_small_inputs_are_refused() -> None:
@@ -300,6 +361,13 @@ def test_too_small_inputs_are_refused() -> None:
     model = dump(ConvLayer.of(kernel, padding=((-4, 0),)), "flax")
     with pytest.raises(GeometryError, match="gives no output"):
         model(jnp.ones((1, 4, 1)))
+
+
+def test_other_channels_are_refused() -> None:
+    model = dump(channelwise(1, "float32"), "flax")
+    for i, channels in [(2, 6), (3, 6)]:
+        with pytest.raises(KernelError, match=f"x must have {channels} channels, got 7"):
+            model.layers[i](jnp.ones((2, 5, 7)))
 
 
 def test_a_dump_takes_one_copy() -> None:

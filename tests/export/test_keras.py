@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,26 @@ import jax
 import keras
 import numpy as np
 import pytest
-from export.sequences import DTYPES, EXTENDED, GEOMETRIES, IN_CHANNELS, INPUT_SIZE, assert_same, chain, data, layer
+from export.sequences import (
+    DTYPES,
+    EXTENDED,
+    GEOMETRIES,
+    IN_CHANNELS,
+    INPUT_SIZE,
+    assert_same,
+    chain,
+    channelwise,
+    data,
+    layer,
+    padded,
+)
 from oracles import reference_bound, reference_sequence
 
 from tensorconv.errors import GeometryError, KernelError, UnsupportedExportError
 from tensorconv.export import dump, load
+from tensorconv.export.keras_channels import ChannelPermutation, ChannelwiseConv, ValuePadding
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ConvLayer, ConvSequence, PadLayer
+from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer, PermuteLayer
 
 FLOAT32, FLOAT64 = 2.0**-24, 2.0**-53
 BACKEND = keras.config.backend()
@@ -138,12 +152,15 @@ def test_paddings_of_two_layers_are_told_apart() -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_data_type_comes_back_bitwise(dtype: str) -> None:
     with float64_enabled(dtype):
-        for sequence in (chain(2, dtype), layer("unequal", 3, dtype).sequence, layer("depthwise", 1, dtype).sequence):
+        one = ConvSequence((PadLayer.of(1, 1, "reflect"), *channelwise(1, dtype)))
+        sequences = chain(2, dtype), layer("unequal", 3, dtype).sequence, layer("depthwise", 1, dtype).sequence, one
+        for sequence in sequences:
             model = dump(sequence, "keras", **SUBSAMPLED)
             assert (
                 {weight.dtype for weight in model.weights} == {model.inputs[0].dtype, model.outputs[0].dtype} == {dtype}
             )
             assert_same(load(model, "keras"), sequence, names=False)
+        assert {layer.compute_dtype for layer in model.layers} == {dtype}  # without weights, too
         x = keras.ops.cast(np.moveaxis(data(1), 1, -1), dtype)
         assert keras.backend.standardize_dtype(model(x).dtype) == dtype  # of the last one
 
@@ -301,11 +318,7 @@ def test_what_is_no_separable_layer_stays_two(first: ConvLayer, second: ConvLaye
         ),
         (depthwise(2, 2), (), "give policy='subsample'"),
         (layer("output_padding", 2, "float32"), "subsample", "in groups, got groups=2; give policy='branches'"),
-        (
-            ConvSequence((PadLayer.of(1, 1, "reflect"), layer("plain", 1, "float32"))),
-            (),
-            'no layer for reflect padding 1; export to "torch"',
-        ),
+        (channelwise(3, "float32"), (), 'over 1 or 2 spatial axes, .* got 3; export to "onnx" or "jax"'),
     ],
 )
 def test_what_keras_cannot_say_is_refused_with_a_cure(given: Any, policy: Any, message: str) -> None:
@@ -366,8 +379,9 @@ def test_weights_own_their_memory() -> None:
 
 def test_no_global_random_numbers_are_drawn() -> None:
     state, numpy_state = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002  # the global one is meant
-    first, second = (dump(chain(2, "float32"), "keras", policy="dense").get_config() for _ in range(2))
-    assert first == second
+    for sequence in (chain(2, "float32"), channelwise(2, "float32")):
+        first, second = (dump(sequence, "keras", policy="dense").get_config() for _ in range(2))
+        assert first == second
     assert random.getstate() == state
     assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
 
@@ -592,6 +606,196 @@ def test_same_padding_that_depends_on_the_size_needs_it() -> None:
 def test_an_inner_bias_is_refused() -> None:
     with pytest.raises(KernelError, match="layer 0 has a bias; only the last"):
         load(keras.Sequential([built("Conv1D", 4, 3), conv()]), "keras")
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("ndim", [1, 2])
+def test_steps_along_the_channels_are_computed_and_come_back(ndim: int, bias: bool) -> None:
+    sequence = channelwise(ndim, "float32", bias=bias)
+    model = dump(sequence, "keras")
+    order = "ChannelPermutation"
+    assert kinds(model) == [order, f"Conv{ndim}D", order, "ChannelwiseConv", order]
+    assert [one.name for one in model.layers] == ["before", "first", "2", "along", "after"]
+    assert_computes(model, sequence, data(ndim, "float32"))
+    assert_same(load(model, "keras"), sequence)
+    assert model.output_shape == (*(None,) * (ndim + 1), 9)
+    own = model.get_layer("along")
+    remade = ChannelwiseConv.from_config(own.get_config())
+    assert (remade.use_bias, remade.kernel_initializer.seed) == (bias, own.kernel_initializer.seed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_channelwise_axis_is_said_exactly(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    ndim = 1 + seed % 2
+    kernel = rng.standard_normal((2, *rng.integers(1, 4, ndim + 1)), "float32")
+    geometry = ConvGeometry.of(
+        ndim + 1,
+        stride=rng.integers(1, 4, ndim + 1),
+        dilation=rng.integers(1, 4, ndim + 1),
+        padding=[(4, -3), (-3, 5), (-2, 1)][: ndim + 1] if seed < 3 else rng.integers(0, 3, (ndim + 1, 2)),
+    )
+    bare = ChannelwiseLayer(kernel, 9, geometry)
+    one = ChannelwiseLayer(kernel, 9, geometry, rng.standard_normal(bare.out_channels, "float32"))
+    model = dump(ConvSequence([one]), "keras")
+    x = rng.standard_normal((2, 9, 9, 8)[: ndim + 2]).astype("float32")
+    assert_computes(model, ConvSequence([one]), x)
+    (own,) = model.layers
+    size = (*x.shape[2:], 9)
+    assert own.compute_output_shape((None, *size)) == (None, *one.output_size(x.shape[2:]), one.out_channels)
+    assert_same(load(own, "keras"), ConvSequence([one]), names=False)
+
+
+@keras_converts
+def test_a_channelwise_kernel_stands_as_its_class_says() -> None:
+    kernel = np.arange(2 * 3 * 4, dtype="float32").reshape(2, 3, 4)  # (J, D, K)
+    (weight,) = dump(ConvSequence([ChannelwiseLayer(kernel, 5, ConvGeometry.of(2))]), "keras").weights
+    assert weight.shape == (4, 3, 1, 2)
+    assert weight.numpy()[3, 2, 0, 1] == kernel[1, 2, 3]
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_padding_by_values_is_computed_and_comes_back(mode: str, ndim: int) -> None:
+    sequence = padded(ndim, mode, "float32")
+    model = dump(sequence, "keras", policy="subsample")
+    assert kinds(model)[0] == "ValuePadding"
+    assert model.layers[0].compute_output_shape((None, *(None, 6, 5)[:ndim], 4)) == (None, *(None, 7, 9)[:ndim], 4)
+    if ndim < 3 or BACKEND != "jax":  # JAX compiles long
+        assert_computes(model, sequence, data(ndim, "float32"))
+    assert_same(load(model, "keras"), sequence)
+
+
+def test_an_input_too_short_to_be_padded_is_refused() -> None:
+    for mode, shortest in (("reflect", 3), ("circular", 2)):
+        model = dump(ConvSequence((PadLayer(((2, 0),), mode), conv_of(4))), "keras")
+        x = data(1, "float32")
+        assert run(model, x[..., :shortest]).shape == (2, 4, shortest + 1)
+        with pytest.raises(GeometryError, match=f"allows {mode} padding of at most .* longer input"):
+            run(model, x[..., : shortest - 1])
+
+
+@pytest.mark.parametrize("forward", [True, False])
+def test_paddings_are_told_apart_beside_other_steps(forward: bool) -> None:
+    gaps = [(0, 0), (-1, 2), (1, -3)]
+    kernel = layer("plain", 1, "float32", bias=False).kernel[:4]
+    along = ChannelwiseLayer(
+        np.ones((1, 3, 1), "float32"), 4, ConvGeometry.of(2, padding=((1, 1), (-1, 2))), None, "along"
+    )
+    for step in (PermuteLayer((3, 0, 1, 2), "order"), along, PadLayer(((1, 0),), "replicate", "border")):
+        for own in gaps:
+            for following in gaps:
+                up = ConvLayer.of(kernel, stride=2, padding=[own], transposed=True)
+                last = ConvLayer.of(kernel, padding=[following], transposed=not forward)
+                sequence = ConvSequence((step, up, step, last, step))
+                loaded = load(dump(sequence, "keras"), "keras")
+                assert_same(loaded, sequence, names=False)
+
+
+def conv_of(channels: int, ndim: int = 1, **options: Any) -> ConvLayer:
+    """Return a convolution that keeps the number of channels."""
+    rng = np.random.default_rng(7)
+    shape = (channels, channels // options.get("groups", 1), *(2,) * ndim)
+    return ConvLayer.of(rng.standard_normal(shape, "float32"), **options)
+
+
+@pytest.mark.parametrize(
+    ("policy", "separable"),
+    [(("subsample", "branches"), False), (("dense",), True), (("branches", "dense", "equal-strides"), True)],
+)
+def test_every_policy_works_beside_other_steps(policy: tuple[str, ...], separable: bool) -> None:
+    order = PermuteLayer.shuffle(8, 2, "shuffle")
+    bare = replace(pointwise(), bias=None)
+    along = channelwise(2, "float32", bias=False).layers[3]
+    strides = (2, 1) if "equal-strides" in policy else 2
+    sequence = ConvSequence(
+        (
+            PermuteLayer((1, 3, 0, 2)),
+            conv_of(4, 2, transposed=True, stride=2, padding=1, groups=2, name="up"),
+            PadLayer(((1, 0), (0, 2)), "reflect", "border"),
+            depthwise(name="dw"),
+            order,
+            PadLayer.of(2, 1, "circular"),
+            ConvLayer.of(np.ones((8, 1, 2, 2), "float32"), stride=strides, groups=8, name="dws"),
+            bare,
+            along,
+            PermuteLayer.shuffle(9, 3),
+            conv_of(9, 2, stride=2, dilation=2, padding=2),
+            PermuteLayer.shuffle(9, 3, "after"),
+        )
+    )
+    model = dump(sequence, "keras", policy=policy, separable=separable)
+    assert isinstance(model, keras.Sequential) == ("branches" not in policy)
+    assert_computes(model, sequence, data(2, "float32"))
+    loaded = load(model, "keras")
+    assert [type(step) for step in loaded] == [type(step) for step in sequence]
+    assert {"up", "border", "dw", "shuffle", "along", "after"} <= {step.name for step in loaded}
+    if policy == ("subsample", "branches"):
+        assert_same(loaded, sequence, names=False)
+
+
+@keras_converts
+def test_other_steps_are_trained_saved_and_read_bitwise(tmp_path: Path) -> None:
+    sequence = ConvSequence((PadLayer(((2, 1), (0, 1)), "circular", "border"), *channelwise(2, "float32")))
+    model = dump(sequence, "keras")
+    before = run(model, data(2, "float32"))
+    assert [weight.path for weight in model.trainable_weights] == ["first/kernel", "along/kernel", "along/bias"]
+    model.compile(optimizer="sgd", loss="mse")
+    model.fit(np.moveaxis(data(2, "float32"), 1, -1), np.moveaxis(np.ones_like(before), 1, -1), epochs=1, verbose=0)
+    trained = load(model, "keras")
+    for ours, theirs in zip(trained, sequence, strict=True):
+        assert (type(ours), str(ours), ours.name) == (type(theirs), str(theirs), theirs.name)
+        if isinstance(ours, (ConvLayer, ChannelwiseLayer)) and isinstance(theirs, (ConvLayer, ChannelwiseLayer)):
+            assert not np.any(ours.kernel == theirs.kernel)
+    assert_computes(model, trained, data(2, "float32"))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert [one.get_config() for one in loaded.layers] == [one.get_config() for one in model.layers]
+    assert_same(load(loaded, "keras"), trained)
+    assert np.array_equal(run(loaded, data(2, "float32")), run(model, data(2, "float32")))
+
+
+def test_the_size_is_followed_through_other_steps() -> None:
+    parts = [
+        ChannelPermutation((2, 1, 3, 0)),
+        ValuePadding(((1, 0), (0, 1)), "replicate"),
+        ChannelwiseConv(1, (1, 1, 1), (2, 1, 1), ((0, 0), (0, 1), (0, 0)), (1, 1, 1), use_bias=False),
+        built("Conv2D", 4, 3, padding="same", strides=2),
+    ]
+    model = keras.Sequential([keras.Input((None, None, 4)), *parts])
+    for size in [(7, 6), (8, 7)]:
+        x = np.random.default_rng(6).standard_normal((1, 4, *size), "float32")
+        assert_computes(model, load(model, "keras", input_size=size), x)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ChannelPermutation((1, 0), name="only"), "'only' only orders channels; load it together with a conv"),
+        (lambda: ChannelwiseConv(1, (1, 2), (1, 1), ((0, 0),) * 2, (1, 1), name="new"), "layer 'new' has no weights"),
+        (lambda: [LAYERS.ZeroPadding1D(1), ValuePadding(((1, 1),), "reflect"), conv()], "no convolution takes it"),
+        (lambda: [conv(), ChannelPermutation(range(4)), LAYERS.MaxPooling1D(1, 2)], "where no convolution precedes"),
+        (lambda: [conv(), ValuePadding(((1, 1),), "reflect", dtype="float16")], "must have one dtype"),
+        (lambda: [ChannelPermutation(range(4)), conv(data_format="channels_first")], "must have one data_format"),
+    ],
+)
+def test_other_steps_that_are_no_sequence_are_refused(make: Callable[[], Any], message: str) -> None:
+    obj = make()
+    if isinstance(obj, list):
+        obj = keras.Sequential(obj)
+    with pytest.raises(UnsupportedExportError, match=message):
+        load(obj, "keras")
+
+
+def test_layers_of_our_own_refuse_what_they_cannot_be() -> None:
+    with pytest.raises(KernelError, match="every channel from 0 to 1 once"):
+        ChannelPermutation((0, 0))
+    with pytest.raises(GeometryError, match="mode must be one of"):
+        ValuePadding(((1, 1),), "symmetric")
+    with pytest.raises(GeometryError, match="stride"):
+        ChannelwiseConv(1, (1, 2), (1, 0), ((0, 0),) * 2, (1, 1))
+    with pytest.raises(ValueError, match=r"expected axis -1 .* value 2"):  # Keras's own words
+        ChannelPermutation((1, 0))(np.zeros((1, 5, 3), "float32"))
 
 
 MEMORY = """
