@@ -29,8 +29,8 @@ Errors = dict[str, dict[float, float]]
 HEAD = """# Which method for which kernel
 
 Relative Frobenius errors of trained kernels at a share of the dense layer's MACs, in the limit of large inputs, for
-every method and every variant that `factorize` compares, and for decoupled convolutions with a sparse aggregation and a
-binary one, whose additions are counted as MACs here. No data, no fine-tuning: a
+every method and the variants that `factorize` compares. Decoupled convolutions have a sparse aggregation, the positions
+of whose entries are not counted, or a binary one, whose additions are counted as MACs here. No data, no fine-tuning: a
 smaller error of the kernel is a good start, not a promise. `python tests/benchmarks/error_costs.py KERNELS --write
 docs/error_costs.md --plot docs/error_costs.svg` makes the page.
 
@@ -82,12 +82,10 @@ def errors(layer: tc.ConvLayer, shares: Sequence[float]) -> Errors:
     found: Errors = {}
     for name, method in registered().items():
         variants = method.variants(layer)
-        if name == "decoupled" and math.prod(layer.kernel_size) > 1:
-            variants = [
-                *variants,
-                *([{"configuration": "sparse"}] if {"configuration": "sparse"} not in variants else []),
-            ]
-            found[BINARY] = binary(layer, shares)
+        if name == "decoupled":  # its dense form is svd "in"
+            is_spatial = math.prod(layer.kernel_size) > 1
+            variants = [{"configuration": "sparse"}] if is_spatial else []
+            found |= {BINARY: binary(layer, shares)} if is_spatial else {}
         for options in variants:
             curve = {}
             for share in shares:
