@@ -18,6 +18,8 @@ PROGRAMS = {
     "blocks": ["--channels", "16", "--size", "4", "--write", "{folder}/page.md"],
     "blas_threads": ["--channels", "8", "--rank", "4", "--sweeps", "3"],
     "decompositions": ["{folder}", "--channels", "24", "--repeats", "1", "--write", "{folder}/page.md"],
+    "error_costs": ["{folder}", "--draw", "kernel", *FILES],
+    "kinds": ["--channels", "8", "--size", "9", *FILES],
     "frameworks": ["--targets", "torch", "--write", "{folder}/page.md"],
     "fashion_mnist": ["{folder}", "{folder}/network.onnx", "--images", "20", "--budgets", "0.7", *FILES],
     "patch_statistics": ["--megabytes", "1", "--repeats", "1", "--gigabytes", "0.01", "--write", "{folder}/page.md"],
