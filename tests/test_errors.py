@@ -229,11 +229,12 @@ POINTWISE = ConvLayer.of(np.ones((2, 4, 1)))
 @pytest.mark.parametrize(
     ("layers", "error", "message"),
     [
-        ([], KernelError, "layers must hold at least one ConvLayer, got none"),
+        ([], KernelError, "layers must hold at least one ConvLayer, got 0 steps without a kernel"),
         (
             [POINTWISE, ONES],
             KernelTypeError,
-            "layers[1] must be a ConvLayer or a PadLayer, got ndarray; use ConvLayer.of(...)",
+            "layers[1] must be a ConvLayer, ChannelwiseLayer, PermuteLayer or PadLayer, got ndarray; use "
+            "ConvLayer.of(...)",
         ),
         (POINTWISE, KernelTypeError, "layers must be"),
         (None, KernelTypeError, "layers must be"),

@@ -211,9 +211,10 @@ class ConvLayer:
         return ConvSequence((self,))
 
     @property
-    def chain(self) -> list[tuple[tuple[int, ...], ConvGeometry, cost.Stored]]:
-        """Kernel shape, geometry and stored entries, as :mod:`tensorconv.cost` counts them."""
-        return [(self.kernel.shape, self.geometry, self.stored)]
+    def chain(self) -> cost.Chain:
+        """Kernel shape and geometry, and what is stored where that is not all, as :mod:`tensorconv.cost` counts it."""
+        shape, geometry = self.kernel.shape, self.geometry
+        return [(shape, geometry) if self.entries == "dense" else (shape, geometry, self.stored)]
 
     def macs(self, input_size: int | Sequence[int]) -> int:
         """Return the multiply-accumulates for one image of this spatial size, padded taps counted.

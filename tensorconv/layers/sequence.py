@@ -13,7 +13,6 @@ import numpy as np
 from tensorconv import cost
 from tensorconv.arrays import Array
 from tensorconv.errors import GeometryError, KernelError, KernelTypeError
-from tensorconv.geometry import ConvGeometry
 from tensorconv.integers import per_axis
 from tensorconv.layers.channelwise import ChannelwiseLayer
 from tensorconv.layers.layer import ConvLayer
@@ -157,13 +156,16 @@ class ConvSequence:
         return next(iter(self._weighted.values())).ndim
 
     @property
-    def chain(self) -> list[tuple[tuple[int, ...], ConvGeometry, cost.Stored]]:
-        """Kernel shape, geometry and stored entries of every convolution, as :mod:`tensorconv.cost` counts them."""
-        steps = [layer for layer in self.layers if not isinstance(layer, PadLayer)]
-        return [
-            (one.kernel.shape, one.geometry, cost.Stored(0, 0) if isinstance(step, PermuteLayer) else step.stored)
-            for step, one in zip(steps, self.convolutions, strict=True)
-        ]
+    def chain(self) -> cost.Chain:
+        """Kernel shape and geometry of every convolution, and what is stored of it where that is not all."""
+        chain: list[Any] = []
+        for layer, one in zip((s for s in self.layers if not isinstance(s, PadLayer)), self.convolutions, strict=True):
+            if isinstance(layer, ConvLayer):
+                chain += layer.chain
+            else:
+                counts = cost.Stored(0, 0) if isinstance(layer, PermuteLayer) else layer.stored
+                chain.append((one.kernel.shape, one.geometry, counts))
+        return chain
 
     @property
     def in_channels(self) -> int:
