@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tensorconv.export.files import load, save
     from tensorconv.factorizations.best import factorize
     from tensorconv.factorizations.cp import cp
+    from tensorconv.factorizations.decoupled import decoupled
     from tensorconv.factorizations.depthwise import depthwise_separable
     from tensorconv.factorizations.factorization import Factorization
     from tensorconv.factorizations.initialize import initialize
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tensorconv.factorizations.registry import methods
     from tensorconv.factorizations.svd import svd
     from tensorconv.factorizations.tensor_train import tensor_train
+    from tensorconv.factorizations.toeplitz import ChannelwiseFit, channelwise, classification_layer
     from tensorconv.factorizations.tucker import tucker
     from tensorconv.geometry import ConvGeometry
     from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer, PermuteLayer
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Activation": "activations",
+    "ChannelwiseFit": "factorizations",
     "ChannelwiseLayer": "layers",
     "ConvGeometry": "geometry",
     "ConvLayer": "layers",
@@ -47,9 +50,12 @@ _HOMES = {
     "Report": "verdict",
     "allocate": "allocation",
     "allocate_greedy": "allocation",
+    "channelwise": "factorizations",
+    "classification_layer": "factorizations",
     "compose": "convolution",
     "convolve": "convolution",
     "cp": "factorizations",
+    "decoupled": "factorizations",
     "depthwise_separable": "factorizations",
     "error_curve": "curves",
     "factorize": "factorizations",
@@ -70,6 +76,7 @@ _MODULES = ("blocks", "certificates", "cost", "errors", "export", "linalg", "ran
 
 __all__ = [
     "Activation",
+    "ChannelwiseFit",
     "ChannelwiseLayer",
     "ConvGeometry",
     "ConvLayer",
@@ -84,10 +91,13 @@ __all__ = [
     "allocate_greedy",
     "blocks",
     "certificates",
+    "channelwise",
+    "classification_layer",
     "compose",
     "convolve",
     "cost",
     "cp",
+    "decoupled",
     "depthwise_separable",
     "error_curve",
     "errors",

@@ -43,12 +43,92 @@ def energy(share: float) -> Rule:
     >>> energy(0.9)([np.array([[3.0, 1.0, 0.1]])], (3,))
     (2,)
     """
-    if not (isinstance(share, (int, float, np.number)) and 0 < share <= 1):
-        raise RankError(f"share must be above 0 and at most 1, got {share!r}; 0.95 keeps 95 % of the energy")
+    _check_share(share)
 
     def rule(spectra: Sequence[Array], maximum: Rank) -> Rank:
         tails = map(tail_energy, spectra)
         return tuple(_first_rank(t, (1 - share) * float(t[0]), m) for t, m in zip(tails, maximum, strict=True))
+
+    return rule
+
+
+def mean_energy(share: float) -> Rule:
+    """Return the rule of network decoupling: the mean over all slices of the energy that each keeps is this share.
+
+    Every slice, the matrix of one channel in a depthwise separable method, counts alike here, however small it is:
+    ``mean_c sum_{r<=R} s_cr^2 / sum_r s_cr^2 >= share`` (Guo, Li, Lin, Chen, Li, 2018, arXiv 1808.05517, whose code
+    takes 0.95). :func:`energy` keeps a share of the energy of all slices together. The two are the same for a single
+    matrix; slices of zeros lose nothing.
+
+    Parameters
+    ----------
+    share : float
+        Above 0, at most 1.
+
+    Returns
+    -------
+    callable
+        A rule for the argument ``rank`` of a factorization.
+
+    Raises
+    ------
+    RankError
+        If the share is out of range.
+
+    Examples
+    --------
+    >>> slices = np.array([[3.0, 0.0], [0.1, 0.1]])  # the energies kept at rank 1: all of one, half of the other
+    >>> mean_energy(0.75)([slices], (2,)), mean_energy(0.8)([slices], (2,)), energy(0.8)([slices], (2,))
+    ((1,), (2,), (1,))
+    """
+    _check_share(share)
+
+    def rule(spectra: Sequence[Array], maximum: Rank) -> Rank:
+        found = []
+        for slices, most in zip(spectra, maximum, strict=True):
+            peaks = np.max(slices, axis=1, keepdims=True)
+            shape = slices / np.where(peaks > 0, peaks, 1)
+            totals = np.sum(shape**2, axis=1, keepdims=True)
+            tail = tail_energy(shape / np.sqrt(np.where(totals > 0, totals, 1))) / len(slices)
+            found.append(_first_rank(tail, 1 - share, most))
+        return tuple(found)
+
+    return rule
+
+
+def exact(tolerance: float = 1e-6) -> Rule:
+    """Return the rule that keeps every singular value but those that are zero up to rounding.
+
+    It is the numerical rank of every unfolding, the largest of its slices where there are several: the fewest terms
+    that are exact, for a depthwise separable method as for an SVD.
+
+    Parameters
+    ----------
+    tolerance : float
+        From 0 to below 1; singular values of at most this share of the largest count as zero. The default is above what
+        storing a kernel as float32 leaves.
+
+    Returns
+    -------
+    callable
+        A rule for the argument ``rank`` of a factorization.
+
+    Raises
+    ------
+    RankError
+        If the tolerance is out of range.
+
+    Examples
+    --------
+    >>> exact()([np.array([[3.0, 1e-9, 0.0], [2.0, 1e-3, 1e-8]])], (3,))
+    (2,)
+    """
+    if not (isinstance(tolerance, (int, float, np.number)) and 0 <= tolerance < 1):
+        raise RankError(f"tolerance must be from 0 to below 1, got {tolerance!r}; 1e-6 is above rounding to float32")
+
+    def rule(spectra: Sequence[Array], maximum: Rank) -> Rank:
+        counts = [int(np.sum(slices > tolerance * np.max(slices), axis=1).max()) for slices in spectra]
+        return tuple(min(max(1, count), most) for count, most in zip(counts, maximum, strict=True))
 
     return rule
 
@@ -199,6 +279,11 @@ def _evbmf_rank(slices: Array, shape: tuple[int, int]) -> int:
     """Return the largest rank of matrices of one shape, whose singular values are those of Gram matrices."""
     blur = math.sqrt(max(shape) * float(np.finfo(np.float64).eps))
     return max(len(posterior_spectrum(values, shape, blur=blur)[0]) for values in slices)
+
+
+def _check_share(share: Any) -> None:
+    if not (isinstance(share, (int, float, np.number)) and 0 < share <= 1):
+        raise RankError(f"share must be above 0 and at most 1, got {share!r}; 0.95 keeps 95 % of the energy")
 
 
 def _first_rank(tail: Array, allowed: float, most: int) -> int:

@@ -48,3 +48,19 @@ def short(values: Iterable[int | tuple[int, ...]]) -> str:
     entries = tuple(values)
     flat = {v for entry in entries for v in (entry if isinstance(entry, tuple) else (entry,))}
     return str(flat.pop() if len(flat) == 1 else entries).replace(" ", "")
+
+
+def product(*letters: str) -> str:
+    """Return letters of an error message as a product.
+
+    Parameters
+    ----------
+    *letters : str
+        Sizes such as "I", "K1"; empty ones are left out.
+
+    Returns
+    -------
+    str
+        "I*K1".
+    """
+    return "*".join(letter for letter in letters if letter)

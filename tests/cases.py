@@ -116,6 +116,11 @@ def variants(one: tc.ConvLayer) -> list[tuple[str, dict[str, Any]]]:
     return found + [("svd", {"split": (0, 2)})] * (one.geometry.ndim > 2)
 
 
+def compared(one: tc.ConvLayer) -> list[tuple[str, dict[str, Any]]]:
+    """Return the methods and variants that "best" compares on a layer."""
+    return [(name, m) for name, method in registered().items() if method.compared for m in method.variants(one)]
+
+
 def runs(*cases: str) -> list[Run]:
     """Return every registered method and variant on each of the geometries, or on all of them."""
     return [

@@ -70,12 +70,20 @@ def tensor_train_meaning(f: Factorization, factors: dict[str, Array]) -> Array:
     return np.asarray(np.einsum("gos,gsi...->goi...", factors["out"], product))
 
 
+def decoupled_meaning(f: Factorization, factors: dict[str, Array]) -> Array:
+    pointwise, (groups, n_out, n_in, *size) = factors["pointwise"], f.scheme.block_shape
+    if "aggregation" not in factors:  # one-hot: channels are ordered by out-channels, then taps
+        return np.moveaxis(pointwise.reshape(groups, n_out, *size, n_in), -1, 2)
+    return np.asarray(np.einsum("got...,gti->goi...", factors["aggregation"], pointwise, optimize=True))
+
+
 MEANINGS: dict[str, Callable[[Factorization, dict[str, Array]], Array]] = {
     "svd": svd_meaning,
     "depthwise_separable": depthwise_separable_meaning,
     "tucker": tucker_meaning,
     "cp": cp_meaning,
     "tensor_train": tensor_train_meaning,
+    "decoupled": decoupled_meaning,
 }
 
 
@@ -208,7 +216,7 @@ def check_verified(layer: tc.ConvLayer, f: Factorization, *, exact: bool | None 
     if norm:  # the composed kernel is not stored, f.kernel is
         slack = composition_bound(f) * float(np.linalg.norm(stored_magnitude(f).ravel())) / norm
         assert abs(report.kernel_error - f.relative_error) <= 2 * slack
-    sizes = [step.kernel.size + (0 if step.bias is None else step.bias.size) for step in f.sequence]
+    sizes = [step.stored.parameters + (0 if step.bias is None else step.bias.size) for step in f.sequence]
     assert report.n_parameters == (layer.n_parameters, sum(sizes)) == (layer.n_parameters, f.n_parameters)
 
 
@@ -266,7 +274,7 @@ def cost(sequence: tc.ConvSequence, of: str, input_size: tuple[int, ...] | None)
         if of == "parameters":
             total += layer.n_parameters
         elif of == "macs":
-            total += layer.kernel.size * (before if layer.geometry.transposed else positions)
+            total += layer.stored.products * (before if layer.geometry.transposed else positions)
         else:
             n_stored = 0 if size is None else layer.n_parameters
             total += layer.dtype.itemsize * (layer.in_channels * before + layer.out_channels * positions + n_stored)
@@ -428,6 +436,9 @@ def component_norms(f: Factorization) -> list[tuple[Array, Array]]:
         axes = [factors[f"axis{axis}"] for axis in range(f.layer.geometry.ndim)]
         after = [norms(factor, 0, 1) for factor in (factors["in"], *axes)]
         return list(zip(after, [norms(factor, 0, 2) for factor in (*axes, factors["out"])], strict=True))
+    if f.method == "decoupled":
+        kept = () if f.scheme.configuration == "binary" else (1,)  # type: ignore[attr-defined]
+        return [(norms(factors["pointwise"], 0, *kept), norms(factors["aggregation"], 0, *(2 * k for k in kept)))]
     every = [norms(factor, 0, 2 if name == "out" else 1) for name, factor in factors.items()]
     return [(every[0], other) for other in every[1:]]
 

@@ -45,23 +45,27 @@ def large() -> tc.ConvLayer:
 
 @pytest.fixture
 def _few_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three sweeps of CP: every array that a sweep makes has been made by then."""
+    """Three sweeps of methods that sweep: every array that a sweep makes has been made by then."""
     module = sys.modules["tensorconv.factorizations.cp_fitter"]
     original = module.cp_als
     monkeypatch.setattr(module, "cp_als", lambda *given, **rest: original(*given, **(rest | {"n_iter_max": 3})))
+    for name in ("dictionary", "binary_dictionary"):
+        monkeypatch.setattr(sys.modules[f"tensorconv.linalg.{name}"], "SWEEPS", 3)
+    monkeypatch.setattr(sys.modules["tensorconv.linalg.dictionary"], "ROUNDS", 3)
 
 
 VARIANTS = cases.variants(tc.ConvLayer.of(np.ones((4, 4, 3, 3))))
+SWEEPING = [pair for pair in VARIANTS if pair[0] == "cp" or pair[1].get("configuration") in ("sparse", "binary")]
 
 
 @pytest.mark.usefixtures("_few_sweeps")
 @pytest.mark.parametrize(("method", "options"), VARIANTS, ids=str)
 def test_half_rank(method: str, options: dict[str, Any], large: tc.ConvLayer) -> None:
-    rank = 64 if method == "cp" else cases.middle(large, method, options)
+    rank = 64 if (method, options) in SWEEPING else cases.middle(large, method, options)
     check_peak(lambda: cases.fitted(large, method, options, rank), large.kernel)
 
 
-@pytest.mark.parametrize(("method", "options"), [pair for pair in VARIANTS if pair[0] != "cp"], ids=str)
+@pytest.mark.parametrize(("method", "options"), [pair for pair in VARIANTS if pair not in SWEEPING], ids=str)
 @pytest.mark.parametrize("request_", [{"error": 0.3}, {"budget": 0.2}], ids=str)
 def test_searches(method: str, options: dict[str, Any], request_: dict[str, Any], large: tc.ConvLayer) -> None:
     check_peak(lambda: tc.methods()[method](large, **request_, **options), large.kernel)

@@ -52,10 +52,57 @@ def test_energy_bounds_the_error_of_an_svd(values: list[float], share: float) ->
         assert np.sum(spectrum[:, rank - 1 :] ** 2) / np.sum(spectrum**2) >= (1 - share) - 1e-11
 
 
+@pytest.mark.parametrize("rule", [ranks.energy, ranks.mean_energy])
 @pytest.mark.parametrize("share", [0, -0.1, 1.0001, math.nan])
-def test_shares_out_of_range_are_refused(share: float) -> None:
+def test_shares_out_of_range_are_refused(rule: Any, share: float) -> None:
     with pytest.raises(RankError, match=f"share must be above 0 and at most 1, got {share}; 0.95 keeps 95 %"):
-        ranks.energy(share)
+        rule(share)
+
+
+# energies 9, 4, 3 of 16 and 0.02, 0.01, 0.01 of 0.04: shares .5625, .8125, 1 and .5, .75, 1; means .53125, .78125, 1
+SLICES = np.sqrt(np.array([[9.0, 4.0, 3.0], [0.02, 0.01, 0.01]]))
+
+
+@pytest.mark.parametrize(("share", "rank"), [(0.01, 1), (0.53, 1), (0.54, 2), (0.78, 2), (0.79, 3), (1.0, 3)])
+def test_mean_energy_counts_every_slice_alike(share: float, rank: int) -> None:
+    assert ranks.mean_energy(share)([SLICES], (3,)) == (rank,)
+
+
+def test_mean_energy_is_not_the_energy_of_all_slices() -> None:
+    assert ranks.energy(0.8)([SLICES], (3,)) == (2,)  # 13.03 of 16.04
+    assert ranks.mean_energy(0.8)([SLICES], (3,)) == (3,)
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=8), st.floats(0.001, 1))
+def test_mean_energy_of_one_matrix_is_its_energy(values: list[float], share: float) -> None:
+    spectrum = np.sort(np.array([values]))[:, ::-1]
+    shares = np.cumsum(spectrum[0] ** 2) / np.sum(spectrum**2)
+    if np.abs(shares - share).min() > 1e-11:  # sums of 8 squares, and the rules' own allowance of 1e-12
+        assert ranks.mean_energy(share)([spectrum], (8,)) == ranks.energy(share)([spectrum], (8,))
+
+
+def test_mean_energy_of_zeros_and_of_huge_slices() -> None:
+    assert ranks.mean_energy(0.9)([np.zeros((2, 3))], (3,)) == (1,)
+    # a slice of zeros loses nothing: at rank 1 the mean is (1 + 0.5) / 2
+    spectra = [np.array([[0.0, 0.0], [1e200, 1e200]])]
+    assert ranks.mean_energy(0.75)(spectra, (2,)) == (1,)
+    assert ranks.mean_energy(0.76)(spectra, (2,)) == (2,)
+    assert ranks.mean_energy(1.0)([SLICES, SLICES], (2, 1)) == (2, 1)
+
+
+def test_exact_counts_what_is_not_zero_up_to_rounding() -> None:
+    slices = np.array([[4.0, 3e-6, 0.0, 0.0], [2.0, 1.0, 5e-6, 3e-6]])
+    assert ranks.exact()([slices, slices[:1]], (4, 4)) == (3, 1)  # above 4e-6
+    assert ranks.exact(1e-7)([slices], (4,)) == (4,)
+    assert ranks.exact(1e-7)([slices], (3,)) == (3,)
+    assert ranks.exact(0)([slices[:1]], (4,)) == (2,)
+    assert ranks.exact()([np.zeros((2, 3))], (3,)) == (1,)
+
+
+@pytest.mark.parametrize("tolerance", [-1e-9, 1, math.nan])
+def test_tolerances_out_of_range_are_refused(tolerance: float) -> None:
+    with pytest.raises(RankError, match=f"^tolerance must be from 0 to below 1, got {tolerance}; 1e-6 is above"):
+        ranks.exact(tolerance)
 
 
 class Spectra(list[Any]):

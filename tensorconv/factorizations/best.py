@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tensorconv.cost import Chain
 from tensorconv.errors import RankError
 from tensorconv.factorizations.factorization import Factorization
 from tensorconv.factorizations.fitter import Fitter
 from tensorconv.factorizations.registry import methods, registered
 from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape
 from tensorconv.factorizations.solve import Request, solve
-from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, as_layer
 from tensorconv.text import aligned_table
 
@@ -91,7 +91,7 @@ class Dense(Scheme):
         """It has no rank."""
         return ()
 
-    def chain(self, rank: Rank) -> list[tuple[Shape, ConvGeometry]]:
+    def chain(self, rank: Rank) -> Chain:
         """The layer."""
         del rank
         return self.layer.chain
@@ -203,7 +203,8 @@ def _best(layer: ConvLayer, request: Request, rng: Any) -> Factorization:
     best: tuple[tuple[Any, ...], Factorization] | None = None
     trials: list[Trial] = []
     chosen = -1
-    for name, method in registered().items():
+    methods_compared = {name: method for name, method in registered().items() if method.compared}
+    for name, method in methods_compared.items():
         for options in method.variants(layer) if request.statistics is None or method.takes_statistics else []:
             seeded = {"rng": rng} if method.seeded else {}
             shown = ", ".join(f"{key}={value!r}" for key, value in options.items())

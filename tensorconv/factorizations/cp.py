@@ -14,12 +14,13 @@ from tensorconv.factorizations.cp_fitter import CPFitter
 from tensorconv.factorizations.factorization import Factorization
 from tensorconv.factorizations.registry import register
 from tensorconv.factorizations.response_fitter import SPATIAL, ResponseFitter, Terms
-from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, product, wide
+from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, wide
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.geometry import ConvGeometry
 from tensorconv.integers import flag
 from tensorconv.layers import ConvLayer, as_layer
 from tensorconv.moments import Moments
+from tensorconv.text import product
 
 
 @dataclass(frozen=True)

@@ -213,7 +213,8 @@ def depthwise_separable(
     layer : ConvLayer or array_like, shape (O, I, K1..KN)
         The layer; an array means stride 1 without padding.
     rank : int or rule, optional
-        Number of terms R, from 1 to ``min(O/G, K)`` depthwise-first or ``min(I, K)`` pointwise-first.
+        Number of terms R, from 1 to ``min(O/G, K)`` depthwise-first or ``min(I, K)`` pointwise-first. The rule of
+        network decoupling is ``tc.ranks.mean_energy(0.95)``; ``tc.ranks.exact()`` is the smallest exact one.
     error : float, optional
         Largest relative Frobenius error; the smallest rank that meets it is taken.
     budget : float, optional

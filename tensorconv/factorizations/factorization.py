@@ -86,13 +86,14 @@ class Factorization:
     def sequence(self) -> ConvSequence:
         """The convolutions that the factors make, the bias on the last."""
         chain = self.scheme.chain(self.ranks)
+        entries = self.scheme.entries or ("dense",) * len(chain)
         layers = []
-        for i, ((shape, geometry), kernel) in enumerate(
-            zip(chain, self.scheme.kernels(dict(self.factors)), strict=True)
+        for i, ((shape, geometry, *_), kernel, kind) in enumerate(
+            zip(chain, self.scheme.kernels(dict(self.factors)), entries, strict=True)
         ):
             bias = self.bias if i == len(chain) - 1 else None
             name = f"{self.layer.name}.{i}" if self.layer.name else ""
-            layers.append(ConvLayer(kernel.reshape(shape), geometry, bias, name))
+            layers.append(ConvLayer(kernel.reshape(shape), geometry, bias, name, kind))
         return ConvSequence(tuple(layers))
 
     @property
@@ -135,6 +136,56 @@ class Factorization:
                 f"group must be from 0 to {self.layer.geometry.groups - 1} for this layer, got {group!r}"
             )
         return self.scheme.to_tensorly(self.factors, group)
+
+    def transduce(
+        self, taps: Any = 3, start: str = "centre", *, stride: int = 1, padding: Any = None, dilation: int = 1
+    ) -> Factorization:
+        """Return this factorization with one more spatial axis, before the others: a layer of images made one of video.
+
+        The factors gain taps along the new axis and are else kept (Kossaifi, Toisoul, Bulat, Panagakis, Hospedales,
+        Pantic, 2020, "Factorized higher-order CNNs"): by the centre tap alone, the layer applied frame by frame; then
+        the taps are trained. Input and output have the new axis first, such as (frames, H, W).
+
+        Parameters
+        ----------
+        taps : int or array_like, shape (k,) or (R, k)
+            Number of taps, or the taps: one row for all components, or one row for each (of a tensor train, along
+            r_1; not of Tucker).
+        start : {"centre", "uniform"}
+            What a number of taps means: one at the centre, the others zero, or the mean of all.
+        stride : int
+            Stride along the new axis.
+        padding : int or (int, int), optional
+            Padding along the new axis; as much as keeps the number of frames at stride 1, if not given.
+        dilation : int
+            Dilation along the new axis.
+
+        Returns
+        -------
+        Factorization
+            Of the layer whose kernel is this layer's times the taps, so that the relative error remains; with taps of
+            each component, of the layer that the factors mean. Bias, groups and transposed are kept.
+
+        Raises
+        ------
+        RankError
+            If the method has no factor for the axis, or the taps do not fit the components.
+        KernelError
+            If the taps cannot be used, or have no centre.
+        GeometryError
+            If the geometry of the new axis cannot be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import tensorconv as tc
+        >>> f = tc.cp(np.random.default_rng(0).standard_normal((8, 6, 3, 3)), rank=5)
+        >>> [layer.kernel.shape for layer in f.transduce(3).sequence]
+        [(5, 6, 1, 1, 1), (5, 1, 3, 1, 1), (5, 1, 1, 3, 1), (5, 1, 1, 1, 3), (8, 5, 1, 1, 1)]
+        """
+        from tensorconv.factorizations.transduction import transduced  # it knows the methods, which know results
+
+        return transduced(self, taps, start, stride=stride, padding=padding, dilation=dilation)
 
     def __str__(self) -> str:
         head = f"{self.method}, rank {self.rank}, {self._errors}"

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from tensorconv import ranks
-from tensorconv.arrays import Array, named_dtype
+from tensorconv.arrays import named_dtype
 from tensorconv.errors import KernelError, RankError
 from tensorconv.factorizations.factorization import Factorization, from_factors
 from tensorconv.factorizations.registry import registered
-from tensorconv.factorizations.scheme import Shape
 from tensorconv.factorizations.solve import given_rank
 from tensorconv.geometry import ConvGeometry
 from tensorconv.integers import flag, is_integer
@@ -108,7 +106,11 @@ def initialize(
     chosen = given_rank(scheme, asked)
     shapes, fan_in = scheme.factor_shapes(chosen), scheme.fan_in(chosen)
     generator, share = as_generator(rng), float(gain) ** (1 / len(shapes))
-    factors = {name: share * _drawn(generator, size, fan_in[name]) for name, size in shapes.items()}
+    factors = {}
+    for name, size in shapes.items():
+        normal = generator.standard_normal(size)
+        entries = scheme.drawn(name, np.copysign(1.0, normal) if fan_in[name] == 1 else normal, generator)
+        factors[name] = share * entries / math.sqrt(fan_in[name])
     return from_factors(scheme, factors, chosen, zeros)
 
 
@@ -117,8 +119,3 @@ def _blank(shape: Any, geometry: ConvGeometry, dtype: Any) -> ConvLayer:
         raise KernelError(f"shape must be positive integers (O, I, K1..KN), I of one group, got {shape!r}")
     name = getattr(dtype, "name", getattr(dtype, "__name__", dtype))
     return ConvLayer(np.zeros(tuple(shape), named_dtype(name)), geometry)
-
-
-def _drawn(generator: np.random.Generator, shape: Shape, fan_in: Fraction) -> Array:
-    normal = generator.standard_normal(shape)
-    return np.copysign(1.0, normal) if fan_in == 1 else normal / math.sqrt(fan_in)

@@ -31,6 +31,8 @@ class Method:
         Whether it finds ranks by fitting them, so that "best" tries it last, when others have narrowed the range.
     seeded : bool
         Whether it takes ``rng``.
+    compared : bool
+        Whether "best" compares it: not where its costs are not those of dense convolutions.
     """
 
     function: Callable[..., Any]
@@ -38,6 +40,7 @@ class Method:
     scheme: Callable[..., Any]
     searches: bool = False
     seeded: bool = False
+    compared: bool = True
 
     @property
     def takes_statistics(self) -> bool:
@@ -49,7 +52,12 @@ _registry: dict[str, Method] = {}
 
 
 def register(
-    variants: Variants, scheme: Callable[..., Any], *, searches: bool = False, seeded: bool = False
+    variants: Variants,
+    scheme: Callable[..., Any],
+    *,
+    searches: bool = False,
+    seeded: bool = False,
+    compared: bool = True,
 ) -> Callable[[Function], Function]:
     """Register the decorated function under its own name.
 
@@ -63,6 +71,8 @@ def register(
         Whether ranks are found by fitting them.
     seeded : bool
         Whether the function and the scheme take ``rng``.
+    compared : bool
+        Whether "best" compares it.
 
     Returns
     -------
@@ -78,7 +88,7 @@ def register(
     def add(function: Function) -> Function:
         if function.__name__ in _registry:
             raise RankError(f"method {function.__name__!r} is registered already; choose another name")
-        _registry[function.__name__] = Method(function, variants, scheme, searches, seeded)
+        _registry[function.__name__] = Method(function, variants, scheme, searches, seeded, compared)
         return function
 
     return add
@@ -95,7 +105,7 @@ def methods() -> MappingProxyType[str, Callable[..., Any]]:
     Examples
     --------
     >>> list(methods())
-    ['depthwise_separable', 'svd', 'tensor_train', 'tucker', 'cp']
+    ['depthwise_separable', 'svd', 'tensor_train', 'tucker', 'cp', 'decoupled']
     """
     return MappingProxyType({name: method.function for name, method in registered().items()})
 

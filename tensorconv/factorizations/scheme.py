@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tensorconv.cost import layer_fan_in
+from tensorconv.cost import Chain, layer_fan_in
 from tensorconv.errors import RankError, UnsupportedExportError
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer
@@ -30,10 +30,9 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Scheme(ABC):
-    """How one method writes one layer's kernel as a chain of convolutions; holds no results.
+    """How one method writes one layer's kernel, blocks (G, O/G, I, K1..KN), as convolutions; holds no results.
 
-    A kernel is seen as blocks (G, O/G, I, K1..KN), and every factor has the groups as its first axis. The kernel is
-    linear in each factor, and each factor enters once.
+    Every factor has the groups as its first axis. The kernel is linear in each factor, and each factor enters once.
 
     Parameters
     ----------
@@ -54,8 +53,13 @@ class Scheme(ABC):
     def maximum_rules(self) -> tuple[str, ...]:
         """Where each maximum comes from, in letters for an error message: "min(I*K, O)"."""
 
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """How the entries of every layer of the chain are stored; () where all are dense."""
+        return ()
+
     @abstractmethod
-    def chain(self, rank: Rank) -> list[tuple[Shape, ConvGeometry]]:
+    def chain(self, rank: Rank) -> Chain:
         """Return kernel shape and geometry of every layer at a rank.
 
         Parameters
@@ -65,8 +69,8 @@ class Scheme(ABC):
 
         Returns
         -------
-        list of (tuple of int, ConvGeometry)
-            The layers in order.
+        list of (tuple of int, ConvGeometry) or (tuple of int, ConvGeometry, Stored)
+            The layers in order, with what they store where that is not all entries.
         """
 
     @abstractmethod
@@ -86,17 +90,13 @@ class Scheme(ABC):
 
     @property
     def layer_factors(self) -> list[str]:
-        """Names of the factors that are the layers' kernels, in the order of the chain.
-
-        A method whose layers are made of several factors has its own :meth:`kernels` and :meth:`fan_in` instead.
-        """
+        """Names of the factors that are the layers' kernels, unless :meth:`kernels` and :meth:`fan_in` are its own."""
         return []
 
     def fan_in(self, rank: Rank) -> dict[str, Fraction]:
         """Return how many entries of its input an output entry of each factor sums over, by default its layer's.
 
-        Independent entries of mean zero and variance ``1 / fan_in`` in every factor keep the variance through every
-        layer of the chain.
+        Independent entries of mean zero and variance ``1 / fan_in`` keep the variance through every layer.
 
         Parameters
         ----------
@@ -108,7 +108,26 @@ class Scheme(ABC):
         dict of str to Fraction
             Name to mean number over all positions away from borders.
         """
-        return dict(zip(self.layer_factors, map(layer_fan_in, self.chain(rank)), strict=True))
+        return dict(zip(self.layer_factors, (layer_fan_in(step[:2]) for step in self.chain(rank)), strict=True))
+
+    def drawn(self, name: str, normal: Array, generator: np.random.Generator) -> Array:  # noqa: ARG002
+        """Return random entries in the form that a factor must have, by default unchanged.
+
+        Parameters
+        ----------
+        name : str
+            The factor.
+        normal : ndarray
+            Independent entries of mean 0 and variance 1.
+        generator : numpy.random.Generator
+            For what else is random.
+
+        Returns
+        -------
+        ndarray
+            Uncorrelated entries of mean 0 and variance 1.
+        """
+        return normal
 
     def kernels(self, factors: Factors) -> list[Array]:
         """Return the kernel entries of every layer of the chain, by default the factors themselves.
@@ -252,7 +271,7 @@ def wide(factor: Array) -> Array:
     Parameters
     ----------
     factor : ndarray
-        The factor as stored.
+        As stored.
 
     Returns
     -------
@@ -262,29 +281,13 @@ def wide(factor: Array) -> Array:
     return factor.astype(np.float64, copy=False)
 
 
-def product(*letters: str) -> str:
-    """Return letters of an error message as a product.
-
-    Parameters
-    ----------
-    *letters : str
-        Sizes such as "I", "K1"; empty ones are left out.
-
-    Returns
-    -------
-    str
-        "I*K1".
-    """
-    return "*".join(letter for letter in letters if letter)
-
-
 def n_taps(scheme: Scheme) -> int:
     """Return the number of taps of the kernel, all axes together.
 
     Parameters
     ----------
     scheme : Scheme
-        A scheme bound to a layer.
+        Bound to a layer.
 
     Returns
     -------

@@ -15,13 +15,14 @@ from tensorconv.factorizations.factorization import Factorization
 from tensorconv.factorizations.fitter import Fitter
 from tensorconv.factorizations.registry import register
 from tensorconv.factorizations.response_fitter import SPATIAL, ResponseFitter, Terms
-from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, product, wide
+from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, wide
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.geometry import ConvGeometry
 from tensorconv.integers import is_integer
 from tensorconv.layers import ConvLayer, as_layer
 from tensorconv.linalg import balanced_svd, singular_values, truncated_svd
 from tensorconv.moments import Moments
+from tensorconv.text import product
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 
 from tensorconv.factorizations.factorization import Factorization
 from tensorconv.factorizations.registry import register
-from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, product, wide
+from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, wide
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.factorizations.tensor_train_fitter import TensorTrainFitter
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, as_layer
 from tensorconv.linalg import unfolding_ranks
+from tensorconv.text import product
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ KERNEL = np.random.default_rng(0).standard_normal((8, 6, 3, 3))
 SEPARABLE = np.random.default_rng(1).standard_normal((8, 1, 3, 3)) * np.ones((1, 6, 1, 1))
 
 
-@pytest.mark.parametrize(("method", "options"), cases.variants(cases.layer("unequal 2d")), ids=str)
+@pytest.mark.parametrize(("method", "options"), cases.compared(cases.layer("unequal 2d")), ids=str)
 def test_a_method_by_name_is_the_method(method: str, options: dict[str, Any]) -> None:
     layer = cases.layer("unequal 2d")
     rank = cases.middle(layer, method, options)
@@ -42,7 +42,7 @@ def test_the_best_meets_the_error_at_the_least_cost_tried(case: str, error: floa
     dense = contracts.cost(tc.ConvSequence((layer,)), "macs", None)
     cost = contracts.cost(f.sequence, "macs", None)
     assert cost < dense or f.method == "dense"
-    for method, options in cases.variants(layer):
+    for method, options in cases.compared(layer):
         if options != {"split": (0, 2)}:  # not among what is compared
             alone = tc.methods()[method](layer, error=error, **options)
             assert cost <= contracts.cost(alone.sequence, "macs", None) or method in ("cp", "tucker")
@@ -53,7 +53,7 @@ def test_the_best_of_a_budget_is_the_most_exact_tried(case: str) -> None:
     layer = cases.layer(case)
     f = tc.factorize(layer, budget=0.6, of="parameters")
     assert f.sequence.n_parameters <= 0.6 * layer.n_parameters
-    for method, options in cases.variants(layer):
+    for method, options in cases.compared(layer):
         try:
             alone = tc.methods()[method](layer, budget=0.6, of="parameters", **options)
         except RankError:
@@ -67,7 +67,7 @@ def test_the_table_names_every_variant_and_the_chosen_one() -> None:
     assert (f.method, f.rank) == ("svd", 1)
     expected = [
         (method, ", ".join(f"{key}={value!r}" for key, value in options.items()))
-        for method, options in cases.variants(layer)
+        for method, options in cases.compared(layer)
     ]
     assert [(trial.method, trial.options) for trial in f.tried] == expected
     assert all(isinstance(trial, Trial) for trial in f.tried)
@@ -118,7 +118,7 @@ def test_a_budget_that_none_meets_shows_the_table() -> None:
         tc.factorize(KERNEL, budget=1e-3, of="parameters")
     head, *table = str(caught.value).splitlines()
     assert head == "budget=0.001 of parameters cannot be met by any method:"
-    assert len(table) == 1 + len(cases.variants(tc.ConvLayer.of(KERNEL)))
+    assert len(table) == 1 + len(cases.compared(tc.ConvLayer.of(KERNEL)))
     assert "rank 1 already costs" in table[1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import contracts
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import tensorconv as tc
+from tensorconv.arrays import Array
 from tensorconv.errors import RankError
 
 KERNEL = np.random.default_rng(0).standard_normal((7, 5, 3, 2))
@@ -39,6 +41,47 @@ def test_a_sum_of_separable_terms_is_found_exactly(order: str) -> None:
     contracts.check_exact(tc.ConvLayer.of(kernel), tc.depthwise_separable(kernel, 2, order=order))
     for error in (1e-3, 1e-6, 1e-10):
         assert tc.depthwise_separable(kernel, error=error, order=order).rank == 2
+
+
+def of_slice_rank(rank: int, order: str, shape: tuple[int, ...], groups: int = 1) -> Array:
+    """Return a kernel all of whose slices but one have this rank; one has rank 1."""
+    n_out, n_in, *size = shape
+    rng = np.random.default_rng(rank)
+    n_slices, side = (groups * n_in, n_out // groups) if order == "depthwise-first" else (n_out, n_in)
+    left, right = rng.standard_normal((n_slices, side, rank)), rng.standard_normal((n_slices, rank, math.prod(size)))
+    left[0, :, 1:] = 0
+    slices = left @ right
+    if order == "depthwise-first":
+        slices = slices.reshape(groups, n_in, side, -1).swapaxes(1, 2)
+    return slices.reshape(shape)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("rank", [1, 2, 4, 6])
+def test_the_fewest_terms_that_are_exact_are_found(order: str, dtype: str, groups: int, rank: int) -> None:
+    kernel = of_slice_rank(rank, order, (24, 10, 3, 2), groups).astype(dtype)
+    layer = tc.ConvLayer.of(kernel, groups=groups)
+    f = tc.depthwise_separable(layer, tc.ranks.exact(), order=order)
+    assert f.rank == rank
+    # a kernel that is rounded to its type is of this rank up to that rounding: two factors are stored, and the kernel
+    u = contracts.UNIT[dtype]
+    assert f.relative_error <= 4 * contracts.gamma(len(f.factors) + 2, u) * np.sqrt(rank)
+    for error in (1e-3, 1e-6) if dtype == "float32" else (1e-3, 1e-6, 1e-10, 1e-13):
+        assert tc.depthwise_separable(layer, error=error, order=order).rank == rank
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_rule_of_network_decoupling_means_over_the_channels(order: str) -> None:
+    kernel = KERNEL * np.logspace(0, -2, 5)[:, None, None]  # channels of unequal weight
+    slices = kernel.reshape(7, 5, 6)
+    slices = slices.transpose(1, 0, 2) if order == "depthwise-first" else slices
+    energies = np.linalg.svd(slices, compute_uv=False) ** 2
+    means = np.mean(np.cumsum(energies, axis=1) / energies.sum(axis=1, keepdims=True), axis=0)
+    for share in (0.5, 0.8, 0.95):
+        expected = 1 + int(np.argmax(means >= share))
+        assert tc.depthwise_separable(kernel, tc.ranks.mean_energy(share), order=order).rank == expected
 
 
 @pytest.mark.parametrize(
