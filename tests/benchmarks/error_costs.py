@@ -11,6 +11,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tensorconv.factorizations import registered
 
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
 TABLE = (0.1, 0.2, 0.5)
+PRUNED = "pruned"  # not a method: one layer with the largest entries, to compare sparse ones with
 BINARY = "decoupled binary"  # its additions count as multiply-accumulates here, else it would look nearly free
 Errors = dict[str, dict[float, float]]
 
@@ -30,14 +32,17 @@ HEAD = """# Which method for which kernel
 
 Relative Frobenius errors of trained kernels at a share of the dense layer's MACs, in the limit of large inputs, for
 every method and the variants that `factorize` compares. Decoupled convolutions have a sparse aggregation, the positions
-of whose entries are not counted, or a binary one, whose additions are counted as MACs here. No data, no fine-tuning: a
-smaller error of the kernel is a good start, not a promise. `python tests/benchmarks/error_costs.py KERNELS --write
+of whose entries are not counted, or a binary one, whose additions are counted as MACs here. "pruned" is no method but a
+reference for them: the kernel's largest entries and zeros. No data, no fine-tuning: a smaller error of the kernel is a
+good start, not a promise. `python tests/benchmarks/error_costs.py KERNELS --write
 docs/error_costs.md --plot docs/error_costs.svg` makes the page.
 
 ![error against MACs](error_costs.svg)
 """
 NOTES = """
-How to read it, by what the kernels are:
+Which method has the smallest error, over shares from 5 % to 75 % of the MACs, among those that any framework runs at
+their count; and how often a decoupled convolution would be better, on hardware that skips zeros and adds for the price
+of multiplying:
 
 {lines}
 """
@@ -79,7 +84,7 @@ def label(method: str, options: dict[str, Any]) -> str:
 
 def errors(layer: tc.ConvLayer, shares: Sequence[float]) -> Errors:
     """Return the errors of every method and variant at every share that it can meet."""
-    found: Errors = {}
+    found: Errors = {PRUNED: {share: pruned(layer, share) for share in shares}}
     for name, method in registered().items():
         variants = method.variants(layer)
         if name == "decoupled":  # its dense form is svd "in"
@@ -96,6 +101,13 @@ def errors(layer: tc.ConvLayer, shares: Sequence[float]) -> Errors:
             if curve:
                 found[label(name, options)] = curve
     return found
+
+
+def pruned(layer: tc.ConvLayer, share: float) -> float:
+    """Return the error of a kernel of which only this share of the entries is kept, the largest."""
+    energies = np.sort(layer.kernel.astype(np.float64).ravel() ** 2)
+    lost = energies[: energies.size - int(share * energies.size)].sum()
+    return float(np.sqrt(lost / energies.sum()))
 
 
 def binary(layer: tc.ConvLayer, shares: Sequence[float]) -> dict[float, float]:
@@ -117,9 +129,10 @@ def family(name: str) -> str:
     return name.partition(" ")[0]
 
 
-def best(found: Errors, share: float) -> tuple[str, float] | None:
-    """Return the variant with the smallest error at a share."""
-    at = {name: curve[share] for name, curve in found.items() if share in curve}
+def best(found: Errors, share: float, *, thinned: bool = True) -> tuple[str, float] | None:
+    """Return the variant with the smallest error at a share, maybe without those that need zeros to be skipped."""
+    apart = (PRUNED,) if thinned else (PRUNED, "decoupled")
+    at = {name: curve[share] for name, curve in found.items() if share in curve and family(name) not in apart}
     return min(at.items(), key=lambda item: item[1]) if at else None
 
 
@@ -139,30 +152,35 @@ def kind(layer: tc.ConvLayer) -> str:
 
 
 def main_table(results: dict[str, Errors], kernels: dict[str, tc.ConvLayer]) -> str:
-    """Return a row per kernel: the best variant at some shares, and the best of each other method."""
+    """Return a row per kernel: the best variant that runs dense at some shares, and a sparse one where it is better."""
     rows = []
     for name in sorted(results, key=lambda name: (kind(kernels[name]), name)):
-        cells = [f"{found[0]}: {found[1]:.3f}" if (found := best(results[name], share)) else "-" for share in TABLE]
+        cells = []
+        for share in TABLE:
+            dense, top = best(results[name], share, thinned=False), best(results[name], share)
+            words = [f"{dense[0]}: {dense[1]:.3f}"] if dense else []
+            words += [f"{top[0].removeprefix('decoupled ')}: {top[1]:.3f}"] if top and top != dense else []
+            cells.append("; ".join(words) or "-")
         rows.append([kind(kernels[name]), name, *cells])
     return common.table(["kind", "kernel", *(f"{share:.0%} of the MACs" for share in TABLE)], rows)
 
 
 def ratio_table(results: dict[str, Errors]) -> str:
     """Return how far each method's best variant is from the best of all, and how often it is the best."""
-    families = sorted({family(name) for found in results.values() for name in found})
     rows = []
-    for one in families:
+    for one in sorted({family(name) for found in results.values() for name in found}):
         cells = []
         for share in TABLE:
             ratios, wins = [], 0
             for found in results.values():
                 top = best(found, share)
-                own = best({name: curve for name, curve in found.items() if family(name) == one}, share)
+                own = [curve[share] for name, curve in found.items() if family(name) == one and share in curve]
                 if top and own and top[1] > 0:
-                    ratios.append(own[1] / top[1])
+                    ratios.append(max(min(own), 1e-16) / top[1])
                     wins += family(top[0]) == one
             mean = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else math.inf
-            cells.append(f"{mean:.2f}, {wins} of {len(ratios)}" if ratios else "-")
+            count = "reference" if one == PRUNED else f"{wins} of {len(ratios)}"
+            cells.append(f"{mean:.2f}, {count}" if ratios else "-")
         rows.append([one, *cells])
     return common.table(["method", *(f"{share:.0%}: error over the best, times best" for share in TABLE)], rows)
 
@@ -172,16 +190,18 @@ def answers(results: dict[str, Errors], kernels: dict[str, tc.ConvLayer]) -> str
     lines = []
     for one in sorted({kind(layer) for layer in kernels.values()}):
         wins: Counter[str] = Counter()
+        thinned = 0
         for name, found in results.items():
-            if kind(kernels[name]) == one:
-                tops = (best(found, share) for share in SHARES)
-                wins.update(family(top[0]) for top in tops if top)
+            for share in SHARES if kind(kernels[name]) == one else ():
+                top = best(found, share, thinned=False)
+                wins.update([family(top[0])] if top else [])
+                thinned += top is not None and best(found, share) != top
         total = sum(wins.values())
         if not total:
-            lines.append(f"- **{one}**: no method is cheaper than the kernel itself.")
+            lines.append(f"- **{one}**: nothing is cheaper than the kernel itself.")
             continue
-        words = ", ".join(f"`{method}` in {count} of {total} cases" for method, count in wins.most_common(3))
-        lines.append(f"- **{one}**: the smallest error is that of {words}.")
+        words = ", ".join(f"`{method}` in {count}" for method, count in wins.most_common(3))
+        lines.append(f"- **{one}**, {total} cases: {words}; decoupled is better still in {thinned}.")
     return "\n".join(lines)
 
 
@@ -189,12 +209,11 @@ def panels(results: dict[str, Errors], names: Sequence[str]) -> dict[str, dict[s
     """Return the curves of the methods' best variants for some kernels."""
     drawn: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for name in names:
-        curves: dict[str, list[tuple[float, float]]] = {}
-        for one in sorted({family(variant) for variant in results[name]}):
-            own = {variant: curve for variant, curve in results[name].items() if family(variant) == one}
-            points = [(share, found[1]) for share in SHARES if (found := best(own, share))]
-            curves[one] = points
-        drawn[name] = curves
+        curves: dict[str, dict[float, float]] = {}
+        for variant, curve in results[name].items():
+            own = curves.setdefault(family(variant), {})
+            own |= {share: min(error, own.get(share, math.inf)) for share, error in curve.items()}
+        drawn[name] = {one: sorted(curve.items()) for one, curve in curves.items()}
     return drawn
 
 
@@ -203,13 +222,14 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser = argparse.ArgumentParser()
     parser.add_argument("kernels", type=Path)
     parser.add_argument("--entries", type=int, default=700_000, help="largest kernel to take")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--draw", nargs="*", default=[], help="kernels to draw, by default four of different kinds")
     parser.add_argument("--write", type=Path)
     parser.add_argument("--plot", type=Path)
     chosen = parser.parse_args(arguments)
     kernels = layers(chosen.kernels, chosen.entries)
-    results = {name: errors(layer, SHARES) for name, layer in kernels.items()}
-    results = {name: found for name, found in results.items() if found}
+    with ProcessPoolExecutor(chosen.jobs) as pool:
+        results = dict(zip(kernels, pool.map(errors, kernels.values(), [SHARES] * len(kernels)), strict=True))
     if chosen.plot:
         kinds = {kind(kernels[name]): name for name in results if len(results[name]) > 1}
         common.plot(
