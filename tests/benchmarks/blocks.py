@@ -25,7 +25,7 @@ Where the linear part of a block is a factorization, `block.from_kernel(layer)` 
 
 ```python
 block = tc.blocks.resnet_bottleneck(256, 256)
-sequence = block.from_kernel(layer).sequence     # tc.tucker of rank (64, 64): 1x1, 3x3, 1x1
+sequence = block.from_kernel(layer).sequence  # tc.tucker of rank (64, 64): 1x1, 3x3, 1x1
 ```
 
 ## Blocks in one setting
