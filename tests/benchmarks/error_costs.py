@@ -34,8 +34,8 @@ Relative Frobenius errors of trained kernels at a share of the dense layer's MAC
 every method and the variants that `factorize` compares. Decoupled convolutions have a sparse aggregation, the positions
 of whose entries are not counted, or a binary one, whose additions are counted as MACs here. "pruned" is no method but a
 reference for them: the kernel's largest entries and zeros. No data, no fine-tuning: a smaller error of the kernel is a
-good start, not a promise. `python tests/benchmarks/error_costs.py KERNELS --write
-docs/error_costs.md --plot docs/error_costs.svg` makes the page.
+good start, not a promise. Kernels of more than 700,000 entries are left out. `python tests/benchmarks/error_costs.py
+KERNELS --write docs/error_costs.md --plot docs/error_costs.svg` makes the page.
 
 ![error against MACs](error_costs.svg)
 """
