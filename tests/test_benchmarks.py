@@ -17,6 +17,7 @@ FILES = ("--write", "{folder}/page.md", "--plot", "{folder}/plot.svg")
 PROGRAMS = {
     "blocks": ["--channels", "16", "--size", "4", "--write", "{folder}/page.md"],
     "blas_threads": ["--channels", "8", "--rank", "4", "--sweeps", "3"],
+    "channelwise": ["{folder}", "--perturbations", "1", "--write", "{folder}/page.md"],
     "decompositions": ["{folder}", "--channels", "24", "--repeats", "1", "--write", "{folder}/page.md"],
     "error_costs": ["{folder}", "--draw", "kernel", *FILES],
     "kinds": ["--channels", "8", "--size", "9", *FILES],

@@ -113,7 +113,7 @@ def channelwise(
     kept; a kernel of more than one spatial tap becomes one of D taps along the channels and as many along space.
 
     A layer that is channel-wise, its channels shuffled, is recovered. A layer trained without this structure is not
-    near it: expect relative errors above 0.9, and a network that must be trained on.
+    near it: expect relative errors of 0.8 and more, and a network that must be trained on.
 
     Parameters
     ----------
