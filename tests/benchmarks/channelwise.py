@@ -23,8 +23,8 @@ A channel-wise convolution of J kernels of D channels has J D parameters, and D 
 whatever the number of channels. `tc.channelwise` finds the nearest one to a matrix of channels, and orders of the in-
 and out-channels in which it is near. The matrices are trained pointwise kernels, and the pointwise part of
 `depthwise_separable` with one term of square trained kernels. Errors are relative Frobenius errors: in the order that
-the channels have, in the orders found, of a Gaussian matrix of the same size in the orders found, and of an SVD that has
-at most as many MACs. `python tests/benchmarks/channelwise.py KERNELS --write docs/channelwise.md` makes the page.
+the channels have, in the orders found, of a Gaussian matrix of the same size in the orders found, and of an SVD of at
+most as many MACs. `python tests/benchmarks/channelwise.py KERNELS --write docs/channelwise.md` makes the page.
 """
 NOTES = """
 A layer that *is* channel-wise up to the order of its channels is recovered without error, which the tests do for up to
