@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -228,8 +230,10 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser.add_argument("--plot", type=Path)
     chosen = parser.parse_args(arguments)
     kernels = layers(chosen.kernels, chosen.entries)
-    with ProcessPoolExecutor(chosen.jobs) as pool:
-        results = dict(zip(kernels, pool.map(errors, kernels.values(), [SHARES] * len(kernels)), strict=True))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(chosen.jobs, context) if chosen.jobs > 1 else nullcontext() as pool:
+        apply = map if pool is None else pool.map
+        results = dict(zip(kernels, apply(errors, kernels.values(), [SHARES] * len(kernels)), strict=True))
     if chosen.plot:
         kinds = {kind(kernels[name]): name for name in results if len(results[name]) > 1}
         common.plot(

@@ -208,7 +208,7 @@ def test_data_that_say_little_are_fitted(run: Run, kind: str, shrinkage: float |
     assert f.relative_error < (1e4 if shrinkage == 0 else 1)  # where data do not hold it, whitening does up to 1e4
 
 
-@pytest.mark.parametrize("run", [r for r in cases.runs("plain 1d") if r.method != "tensor_train"], ids=str)
+@pytest.mark.parametrize("run", [r for r in cases.runs("plain 1d") if registered()[r.method].takes_statistics], ids=str)
 @pytest.mark.parametrize("value", [0.7, 0.0])
 def test_data_that_say_nothing_leave_the_kernel_to_itself(run: Run, value: float) -> None:
     like = cases.layer(run.case)
