@@ -86,4 +86,5 @@ def _number(value: float | None) -> str:
 
 
 def _change(pair: tuple[int, int]) -> tuple[str, str]:
-    return f"{pair[0]:,} -> {pair[1]:,}", f"{pair[1] / pair[0]:.1%} of the layer's"
+    share = f"{pair[1] / pair[0]:.1%} of the layer's" if pair[0] else "the layer has none"
+    return f"{pair[0]:,} -> {pair[1]:,}", share

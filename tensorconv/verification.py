@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,8 @@ import numpy as np
 from tensorconv.arrays import Array, smallest_normal, unit_roundoff
 from tensorconv.certificates import U64, gamma, n_roundings, operator_norm_bound, pad_norm_bound, rounding_bound
 from tensorconv.convolution import Part, as_data, comparable, compose_parts, convolve, pad_by_values
-from tensorconv.errors import GeometryError
+from tensorconv.errors import GeometryError, KernelTypeError
+from tensorconv.integers import per_axis
 from tensorconv.layers import ConvLayer, ConvSequence, PadLayer, as_layer, as_sequence
 from tensorconv.linalg import as_generator, unit_scale
 from tensorconv.verdict import Report
@@ -79,7 +80,7 @@ def verify(
     bias_error = _relative_distance(_bias(original), _bias(steps.convolutions[-1]))
     consistent, kernel_error, exact, geometries = None, None, False, None
     if composed is None:
-        exact = not outputs_differ and _same_output(probe, original, steps)
+        exact = not outputs_differ and _same_output(size, original, steps, rng)
         bound = _operator_norm(original.sequence) + _operator_norm(steps)
     else:
         kernel, geometry = composed
@@ -121,15 +122,21 @@ def _verify_padded(
             f"sequence must begin with the layer's {pad}, got {steps_pad}; put it before what replaces the "
             "convolution: ConvSequence([padding, *replacement])"
         )
-    rest = ConvSequence(original.layers[1:])
+    first, *others = original.layers[1:]
+    if others and not isinstance(first, PadLayer):
+        raise KernelTypeError(
+            f"layer must be one convolution after its padding, got {len(original) - 1} steps; compose them first, and "
+            "put the padding before the result"
+        )
     report = verify(
-        rest if rest.pads else rest.convolutions[0],
+        ConvSequence(original.layers[1:]) if isinstance(first, PadLayer) else first,
         ConvSequence(steps.layers[1:]),
         None if x is None else pad_by_values(as_data(x, pad.ndim), pad),
         input_size=None if input_size is None else pad.output_size(input_size),
         rng=rng,
     )
-    return replace(report, operator_bound=report.operator_bound * pad_norm_bound(pad))
+    size = report.input_size if input_size is None else per_axis("input_size", input_size, pad.ndim, at_least=1)
+    return replace(report, operator_bound=report.operator_bound * pad_norm_bound(pad), input_size=size)
 
 
 def _composed(steps: ConvSequence) -> Part | None:
@@ -175,15 +182,20 @@ def _choose_size(
     return tuple(size)
 
 
-def _outputs_differ(layer: ConvLayer, steps: ConvSequence, size: tuple[int, ...]) -> bool:
-    """Whether layer and steps give outputs of different size, for this input or one a little larger.
+def _sizes(layer: ConvLayer, steps: ConvSequence, size: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield this size and those a little larger, until the product of all strides.
 
-    Sizes of outputs repeat with the product of all strides, so what agrees over that range agrees for every size.
+    What the borders and the sizes of outputs depend on repeats with it, so what agrees over that range agrees for every
+    size.
     """
     strides = [step.geometry.stride for step in (layer, *steps.convolutions)]
     period = max(math.prod(axis) for axis in zip(*strides, strict=True))
-    sizes = (tuple(n + more for n in size) for more in range(period))
-    return any(layer.output_size(n) != steps.output_size(n) for n in sizes)
+    yield from (tuple(n + more for n in size) for more in range(period))
+
+
+def _outputs_differ(layer: ConvLayer, steps: ConvSequence, size: tuple[int, ...]) -> bool:
+    """Whether layer and steps give outputs of different size, for this input or one a little larger."""
+    return any(layer.output_size(n) != steps.output_size(n) for n in _sizes(layer, steps, size))
 
 
 def _bias(layer: ConvLayer) -> Array:
@@ -201,13 +213,17 @@ def _is_consistent(probe: Array, steps: ConvSequence, kernel: Array, geometry: A
     return bool((np.abs(one - many) <= bound).all())
 
 
-def _same_output(probe: Array, layer: ConvLayer, steps: ConvSequence) -> bool:
+def _same_output(size: tuple[int, ...], layer: ConvLayer, steps: ConvSequence, rng: Any) -> bool:
     """Whether layer and steps give the same output, to the rounding of stored factors and of both runs."""
     stored = gamma(len(steps), unit_roundoff(steps.dtype))
-    executed = rounding_bound(probe, steps)
-    bound = rounding_bound(probe, layer) + executed
-    magnitude = executed / _float64_growth(steps)
-    return bool((np.abs(convolve(probe, layer) - convolve(probe, steps)) <= bound + stored * magnitude).all())
+    generator = as_generator(rng)
+    for one in _sizes(layer, steps, size):
+        probe = generator.standard_normal((1, layer.in_channels, *one))
+        executed = rounding_bound(probe, steps)
+        bound = rounding_bound(probe, layer) + executed + stored * executed / _float64_growth(steps)
+        if not (np.abs(convolve(probe, layer) - convolve(probe, steps)) <= bound).all():
+            return False
+    return True
 
 
 def _float64_growth(steps: ConvSequence) -> float:

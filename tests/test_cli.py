@@ -393,3 +393,14 @@ def _read(terminal: int) -> bytes:
         return os.read(terminal, 4096)
     except OSError:
         return b""
+
+
+def test_a_sequence_with_other_steps_is_not_taken_for_its_convolution(tmp_path):
+    layer = tc.ConvLayer.of(np.random.default_rng(0).standard_normal((2, 2, 3)), name="only")
+    tc.save(tmp_path / "layer.npz", layer)
+    tc.save(tmp_path / "steps.npz", tc.ConvSequence([tc.PermuteLayer((1, 0)), layer]))
+    for arguments in (
+        ("verify", tmp_path / "steps.npz", tmp_path / "layer.npz"),
+        ("factorize", tmp_path / "steps.npz", tmp_path / "out.npz", "--rank", "1"),
+    ):
+        assert "holds a sequence with steps beside its convolutions (0: order (1, 0)" in refused(*arguments)

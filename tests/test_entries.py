@@ -12,7 +12,7 @@ from export.sequences import assert_same
 
 import tensorconv as tc
 from tensorconv.arrays import Array
-from tensorconv.errors import FormatError, KernelError
+from tensorconv.errors import FormatError, KernelError, RankError
 
 GEOMETRY = tc.ConvGeometry.of(2, padding=1)
 
@@ -84,3 +84,13 @@ def test_files_keep_the_kind(tmp_path: Path, suffix: str) -> None:
     arrays["sequence"] = np.array(str(arrays["sequence"]).replace('"binary"', '"fixed"'))
     with pytest.raises(FormatError, match='entries="fixed" is for kernels of zeros and ones'):
         tc.export.load(arrays, "numpy")
+
+
+def test_a_layer_that_costs_nothing_is_compared_and_not_compressed() -> None:
+    fixed = tc.ConvLayer(np.ones((2, 2, 3)), tc.ConvGeometry.of(1), entries="fixed")
+    assert "0 -> 0" in str(tc.verify(fixed, fixed))
+    assert "of the layer's 0 parameters" in str(tc.svd(fixed, 1))
+    with pytest.raises(RankError, match=r"the layer costs no macs as it is \(.*fixed\); there is nothing to save"):
+        tc.factorize(fixed, error=0.1)
+    with pytest.raises(RankError, match="rank 1 already costs inf of the dense layer"):
+        tc.svd(fixed, budget=0.5)

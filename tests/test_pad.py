@@ -206,3 +206,20 @@ def test_a_wrong_description_of_a_padding_is_refused(changes: dict[str, object],
     arrays["sequence"] = np.array(json.dumps(head))
     with pytest.raises(FormatError, match=message):
         tc.export.load(arrays, "numpy")
+
+
+def test_verify_judges_one_convolution_after_its_padding() -> None:
+    rng = np.random.default_rng(0)
+    pad, (one, two) = reflect((1, 1)), (tc.ConvLayer.of(rng.standard_normal((2, 2, 3))) for _ in "ab")
+    for steps in ([pad, one, two], [pad, one, tc.PermuteLayer((1, 0))], [pad, tc.PermuteLayer((1, 0)), one]):
+        with pytest.raises(KernelTypeError, match="layer must be one convolution after its padding, got 2 steps"):
+            tc.verify(tc.ConvSequence(steps), tc.ConvSequence([pad, one]))
+    whole = tc.ConvSequence([pad, one])
+    assert tc.verify(whole, whole, input_size=(5,)).input_size == (5,)
+
+
+def test_verify_tries_every_size_that_a_stride_tells_apart() -> None:
+    kernel = np.random.default_rng(0).standard_normal((2, 2, 3))
+    layer = tc.ConvLayer.of(kernel, stride=3, padding=1)
+    mirrored = [tc.PadLayer(((0, 1),), "reflect"), tc.ConvLayer.of(kernel, stride=3, padding=((1, 0),))]
+    assert not tc.verify(layer, tc.ConvSequence(mirrored)).exact  # at size 9 no output reaches the high end

@@ -128,7 +128,8 @@ class Branches(Step):
         found: list[Row] = []
         if self.split:
             found.append(empty("split", f"{self.channels} -> {len(self.branches)} x {self._given}", input_size))
-        for letter, branch in zip(ascii_lowercase, self.branches, strict=False):
+        for i, branch in enumerate(self.branches):
+            letter = ascii_lowercase[i] if i < len(ascii_lowercase) else str(i + 1)
             lines = [] if branch else [empty("identity", f"{self._given} -> {self._given}", input_size)]
             for step, size in with_sizes(branch, input_size):
                 lines += step.rows(size)

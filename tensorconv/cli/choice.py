@@ -88,6 +88,9 @@ def choose(path: Path, name: str | None, layout: str | None, options: Mapping[st
 def _named(reading: Reading, path: Path, name: str | None) -> FoundLayer:
     """Return the layer of this name, or the only one."""
     chosen = [found for found in reading.layers if name is None or found.layer.name == name]
+    if reading.skipped and name is None and any(found.source == "sequence" for found in reading.layers):
+        steps = "; ".join(f"{s.name}: {s.reason}" for s in reading.skipped)
+        raise ModelError(f"{path} holds a sequence with steps beside its convolutions ({steps}); choose one by --layer")
     if len(chosen) == 1:
         return chosen[0]
     names = [found.layer.name for found in reading.layers]

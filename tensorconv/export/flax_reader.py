@@ -132,7 +132,7 @@ def _read_forward(module: Any, size: tuple[int, ...], input_size: PerAxis | None
         )
     values: Pairs = ((0, 0),) * ndim
     padding, mode = module.padding, "circular"
-    if padding in MODES:
+    if isinstance(padding, str) and padding in MODES:
         values, mode, pairs = wrapping(size, dilation), MODES[padding], values
     elif padding == "CAUSAL" and ndim == 1:
         pairs = ((dilation[0] * (size[0] - 1), 0),)

@@ -179,8 +179,11 @@ def read_channelwise(nodes: Sequence[NodeProto], array: Callable[[NodeProto], Ar
         sides = [int(side) for side in array(named["Pad"])]
         half = len(sides) // 2
         pairs = tuple(zip(sides[:half], sides[half:], strict=True))
-        if read_attributes(named["Pad"]) or half != one.ndim + 2 or any(any(pair) for pair in pairs[:2]):
-            raise UnsupportedExportError(f"node {label(named['Pad'])} must pad channels and space by zeros")
+        twice = any(any(pair) for pair in geometry.padding)
+        if read_attributes(named["Pad"]) or half != one.ndim + 2 or any(any(pair) for pair in pairs[:2]) or twice:
+            raise UnsupportedExportError(
+                f"node {label(named['Pad'])} must pad channels and space by zeros, before a Conv that does not pad"
+            )
         geometry = type(geometry)(geometry.stride, pairs[2:], geometry.dilation, geometry.groups)
     if "Add" in named:
         bias = array(named["Add"])

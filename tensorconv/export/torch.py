@@ -112,6 +112,7 @@ def load(obj: torch.nn.Module | Mapping[str, torch.Tensor], *, like: Any = None)
     """
     if isinstance(obj, Mapping):
         return _load_state(obj, like)
+    _refuse_changes(obj, "")
     named = _children(obj) if type(obj) is torch.nn.Sequential else [("", obj)]
     return merge_padding(step for key, module in named for step in _steps(module, "" if key.isdigit() else key))
 
@@ -199,11 +200,7 @@ def _children(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
 
 def _steps(module: torch.nn.Module, name: str) -> Iterator[ConvLayer | Other | Pairs]:
     kind = type(module)
-    if module._forward_hooks or module._forward_pre_hooks:
-        raise UnsupportedExportError(
-            f"module {name!r} has forward hooks, which may change what it computes (pruning and weight normalization "
-            "do so); remove them first, as torch.nn.utils.prune.remove does"
-        )
+    _refuse_changes(module, name)
     if kind in _PADS:
         yield _read_pad(module, _PADS[kind])
         return
@@ -228,6 +225,14 @@ def _steps(module: torch.nn.Module, name: str) -> Iterator[ConvLayer | Other | P
     yield from _read_convolution(module, name)
 
 
+def _refuse_changes(module: torch.nn.Module, name: str) -> None:
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        raise UnsupportedExportError(
+            f"module {name!r} has forward hooks, or a forward of its own, which may change what it computes (pruning "
+            "and weight normalization do so); remove them first, as torch.nn.utils.prune.remove does"
+        )
+
+
 def _read_pad(module: Any, ndim: int) -> Pairs:
     if module.value != 0:
         raise UnsupportedExportError(f"only padding by zeros is part of a convolution, got the value {module.value}")
@@ -240,10 +245,18 @@ def _read_sides(module: Any, ndim: int) -> Pairs:
 
 
 def _read_convolution(module: Any, name: str) -> Iterator[ConvLayer | PadLayer]:
+    ndim = len(module.stride)
+    if tuple(module.weight.shape[2:]) != tuple(module.kernel_size):
+        raise UnsupportedExportError(
+            f"module {name!r} has kernel_size {module.kernel_size}, but a weight of shape "
+            f"{tuple(module.weight.shape)}; make a module of the weight's size"
+        )
     padding = 0 if module.padding == "valid" else module.padding
     if padding == "same":
         padding = ConvGeometry.same(module.kernel_size, dilation=module.dilation).padding
     if module.padding_mode != "zeros":
+        sides = module._reversed_padding_repeated_twice  # what torch pads by, whatever became of module.padding
+        padding = tuple((int(sides[2 * axis]), int(sides[2 * axis + 1])) for axis in reversed(range(ndim)))
         yield PadLayer.of(len(module.kernel_size), padding, module.padding_mode)
         padding = 0
     transposed = type(module) in _TRANSPOSED

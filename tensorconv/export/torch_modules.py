@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
+from tensorconv.errors import KernelError
+
 Pairs = tuple[tuple[int, int], ...]
 
 
@@ -37,6 +39,7 @@ class ChannelPermutation(torch.nn.Module):
         torch.Tensor
             Of the same shape.
         """
+        _check_channels(x, len(self.order))
         return x.index_select(1, self.order)
 
 
@@ -91,6 +94,7 @@ class ChannelwiseConv(torch.nn.Module):
         torch.Tensor, shape (B, J C', P1..PN)
             The output.
         """
+        _check_channels(x, self.in_channels)
         convolve = (torch.nn.functional.conv2d, torch.nn.functional.conv3d)[len(self.stride) - 2]
         sides = [side for pair in reversed(self.padding) for side in pair]
         view = torch.nn.functional.pad(x.unsqueeze(1), sides)
@@ -106,3 +110,8 @@ class ChannelwiseConv(torch.nn.Module):
             What stands between the parentheses of the module.
         """
         return f"{self.in_channels}, {tuple(self.weight.shape)}, {self.stride}, {self.padding}, {self.dilation}"
+
+
+def _check_channels(x: torch.Tensor, channels: int) -> None:
+    if x.shape[1] != channels:
+        raise KernelError(f"x must have {channels} channels, got shape {tuple(x.shape)}")

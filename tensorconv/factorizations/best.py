@@ -199,6 +199,8 @@ def _check_takes_statistics(method: str) -> None:
 
 def _best(layer: ConvLayer, request: Request, rng: Any) -> Factorization:
     dense = request.cost(layer, layer.chain)
+    if not dense:
+        raise RankError(f"the layer costs no {request.of} as it is ({layer}); there is nothing to save")
     ceiling = dense  # what costs as much as the layer itself is of no use
     best: tuple[tuple[Any, ...], Factorization] | None = None
     trials: list[Trial] = []

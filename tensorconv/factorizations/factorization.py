@@ -189,10 +189,9 @@ class Factorization:
 
     def __str__(self) -> str:
         head = f"{self.method}, rank {self.rank}, {self._errors}"
-        share = (
-            f"{self.n_parameters / self.layer.n_parameters:.1%} of the layer's {self.layer.n_parameters:,} parameters"
-        )
-        return f"{head}, {share}\n{self.sequence}"
+        before = self.layer.n_parameters
+        share = f"{self.n_parameters / before:.1%}" if before else f"{self.n_parameters:,}"
+        return f"{head}, {share} of the layer's {before:,} parameters\n{self.sequence}"
 
     def __repr__(self) -> str:
         return f"<Factorization by {self.method}, rank {self.rank}, {self._errors}>"

@@ -206,7 +206,7 @@ def _choose_rank(
         limit = Fraction(float(request.budget)) * dense
         rank = fitter.meet_budget(cost, limit, maximum)
         if rank is None:
-            least = float(cost((1,) * len(maximum)) / dense)
+            least = float(cost((1,) * len(maximum)) / dense) if dense else math.inf
             raise RankError(
                 f"budget={request.budget:g} of {request.of} cannot be met by {scheme.name}: rank 1 already costs "
                 f"{least:.3g} of the dense layer; ask for at least that, or try another method"

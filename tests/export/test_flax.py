@@ -372,3 +372,8 @@ def test_other_channels_are_refused() -> None:
 
 def test_a_dump_takes_one_copy() -> None:
     assert peak_of_dump("flax") < 1.1  # the arrays, and a tenth for what does not grow with them
+
+
+def test_paddings_in_lists_are_read() -> None:
+    layer = nnx.Conv(2, 3, (3, 3), padding=[(1, 1), (0, 2)], rngs=nnx.Rngs(0))
+    assert load(layer, "flax").convolutions[0].geometry.padding == ((1, 1), (0, 2))

@@ -13,6 +13,7 @@ from export.runtimes import assert_onnx_computes
 from export.sequences import assert_same, chain
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+import tensorconv as tc
 from tensorconv.arrays import Array, named_dtype
 from tensorconv.errors import FormatError, ModelError, UnsupportedExportError
 from tensorconv.export import dump, load
@@ -414,3 +415,13 @@ def test_damaged_bytes_are_refused_or_still_a_sequence(
         except (FormatError, UnsupportedExportError):
             refused += 1
     assert refused > 100
+
+
+def test_a_channel_wise_convolution_that_pads_twice_is_refused() -> None:
+    layer = tc.ChannelwiseLayer(np.ones((1, 2, 3), "float32"), 4, tc.ConvGeometry.of(2, padding=((-1, 0), (0, 0))))
+    model = dump(tc.ConvSequence([layer]), "onnx")
+    (convolution,) = (node for node in model.graph.node if node.op_type == "Conv")
+    (pads,) = (attribute for attribute in convolution.attribute if attribute.name == "pads")
+    pads.ints[:] = [0, 2, 0, 2]
+    with pytest.raises(UnsupportedExportError, match="before a Conv that does not pad"):
+        load(model, "onnx")

@@ -237,6 +237,29 @@ def test_a_module_with_hooks_is_refused(kind: str) -> None:
             load(module, "torch")
 
 
+def test_what_a_container_or_a_changed_module_does_is_not_lost() -> None:
+    hooked_whole = torch.nn.Sequential(torch.nn.Conv1d(**CONV))
+    hooked_whole.register_forward_pre_hook(lambda *arguments: arguments[-1])
+    own = torch.nn.Conv1d(**CONV)
+    own.forward = lambda input: 0 * input  # type: ignore[method-assign]  # noqa: A006
+    for module in (hooked_whole, own):
+        with pytest.raises(UnsupportedExportError, match=r"has forward hooks, or a forward of its own"):
+            load(module, "torch")
+    resized = torch.nn.Conv1d(**CONV, padding="same")
+    resized.weight = torch.nn.Parameter(torch.ones(2, 2, 5))
+    with pytest.raises(UnsupportedExportError, match=r"kernel_size \(3,\), but a weight of shape \(2, 2, 5\)"):
+        load(resized, "torch")
+    mirrored = torch.nn.Conv1d(**CONV, padding=1, padding_mode="reflect")
+    mirrored.padding = (2,)  # torch pads by what it was made with
+    assert load(mirrored, "torch").layers[0] == PadLayer(((1, 1),), "reflect")
+
+
+def test_steps_along_the_channels_refuse_other_channels() -> None:
+    module = dump(ConvSequence([tc.PermuteLayer((1, 0)), ConvLayer.of(np.ones((2, 2, 3)))]), "torch")
+    with pytest.raises(KernelError, match=r"x must have 2 channels, got shape \(1, 3, 5\)"):
+        module(torch.ones(1, 3, 5, dtype=torch.float64))
+
+
 def test_a_module_that_stands_twice_counts_twice() -> None:
     twice = [torch.nn.Conv1d(**CONV, bias=False)] * 2
     assert_computes(torch.nn.Sequential(*twice).double(), load(torch.nn.Sequential(*twice), "torch"), data(1)[:, :2])
