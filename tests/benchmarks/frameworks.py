@@ -37,8 +37,8 @@ tests/benchmarks/frameworks.py --write docs/frameworks.md` writes the page.
 
 Where the answer differs with the number of spatial axes, each is said. "tensorflow" and "tflite" are arrays in the
 layouts of those operators: the former were run by Keras's operators of the same layouts, the latter compared entry by
-entry. Keras was run on its JAX and its torch backend. "npz", "safetensors" and "numpy" hold any sequence, and they alone
-keep which `entries` of a kernel are stored: frameworks hold all of them. Equinox has no place for names.
+entry. Keras was run on its JAX and its torch backend. "npz", "safetensors" and "numpy" hold any sequence, and they
+alone keep which `entries` of a kernel are stored: frameworks hold all of them. Equinox has no place for names.
 """
 
 
