@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import numpy as np
-
-from tensorconv.arrays import Array
 from tensorconv.convolution.compose import Part
+from tensorconv.layers import merge_groups, spread_taps
 
 
 def comparable(first: Part, second: Part) -> tuple[Part, Part]:
@@ -37,25 +35,9 @@ def comparable(first: Part, second: Part) -> tuple[Part, Part]:
 
 
 def _on_grid(part: Part, groups: int, steps: list[int]) -> Part:
-    kernel, geometry = _merge_groups(part[0], part[1].groups, groups), part[1]
+    kernel, geometry = merge_groups(part[0], part[1].groups, groups), part[1]
     factors = [d // s if k > 1 else 1 for d, s, k in zip(geometry.dilation, steps, kernel.shape[2:], strict=True)]
-    if any(f > 1 for f in factors):
-        size = tuple(f * (k - 1) + 1 for f, k in zip(factors, kernel.shape[2:], strict=True))
-        spread = np.zeros((*kernel.shape[:2], *size), kernel.dtype)
-        spread[(slice(None), slice(None), *(slice(None, None, f) for f in factors))] = kernel
-        kernel = spread
+    kernel = spread_taps(kernel, factors)
     is_pointwise = geometry.is_pointwise and math.prod(kernel.shape[2:]) == 1
     transposed = geometry.transposed and not is_pointwise
     return kernel, replace(geometry, groups=groups, dilation=tuple(steps), transposed=transposed)
-
-
-def _merge_groups(kernel: Array, groups: int, fewer: int) -> Array:
-    """Return the kernel of ``groups`` groups as one of fewer groups, with zero blocks off the diagonal."""
-    if groups == fewer:
-        return kernel
-    ratio = groups // fewer
-    n_out, n_in, *size = kernel.shape
-    merged = np.zeros((fewer, ratio, n_out // groups, ratio, n_in, *size), kernel.dtype)
-    for i in range(ratio):
-        merged[:, i, :, i] = kernel.reshape(fewer, ratio, n_out // groups, n_in, *size)[:, i]
-    return merged.reshape(n_out, ratio * n_in, *size)

@@ -12,15 +12,22 @@ from tensorconv.errors import UnsupportedExportError
 from tensorconv.export.keras_layers import (
     INPUT_NAME,
     LayerMaker,
-    block_diagonal,
     check_dtype,
-    per_channel,
-    undilated,
 )
 from tensorconv.export.keras_reader import load
 from tensorconv.export.padding import Convolution, split_padding
 from tensorconv.geometry import ConvGeometry
-from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer, PermuteLayer, as_sequence, to_layout
+from tensorconv.layers import (
+    ChannelwiseLayer,
+    ConvLayer,
+    ConvSequence,
+    PadLayer,
+    PermuteLayer,
+    as_sequence,
+    merge_groups,
+    spread_taps,
+    to_layout,
+)
 
 __all__ = ["dump", "load"]
 
@@ -163,7 +170,7 @@ class _Writer:
             if "subsample" in self.policies:
                 strides, pooled = (1,) * self.ndim, strides
             elif "dense" in self.policies:
-                kernel, dilation = undilated(kernel, dilation), (1,) * self.ndim
+                kernel, dilation = spread_taps(kernel, dilation), (1,) * self.ndim
             else:
                 raise UnsupportedExportError(
                     f"Keras refuses strides {strides} with dilation {dilation}; give policy='subsample' (stride 1, "
@@ -171,7 +178,7 @@ class _Writer:
                 )
         options = {"strides": strides, "dilation_rate": dilation, "use_bias": layer.bias is not None}
         if _is_depthwise(layer) and len(set(strides)) == 1:
-            arrays = {"depthwise": per_channel(kernel, layer), "bias": layer.bias}
+            arrays = {"depthwise": to_layout(kernel, "*ID", layer.geometry), "bias": layer.bias}
             options["depth_multiplier"] = layer.out_channels // layer.in_channels
             yield self.make.convolution("DepthwiseConv{}D", layer.name, layer.in_channels, arrays, options)
         else:
@@ -183,7 +190,7 @@ class _Writer:
 
     def _separable(self, layer: ConvLayer, pointwise: ConvLayer) -> Any:
         arrays = {
-            "depthwise": per_channel(layer.kernel, layer),
+            "depthwise": to_layout(layer.kernel, "*ID", layer.geometry),
             "pointwise": to_layout(pointwise.kernel, "*IO", pointwise.geometry),
             "bias": pointwise.bias,
         }
@@ -217,7 +224,7 @@ class _Writer:
                     f"Keras refuses a transposed convolution of strides {geometry.stride} with dilation {dilation}; "
                     f"give policy='dense' (zeros in the kernel), or {_ELSEWHERE}"
                 )
-            kernel, dilation = undilated(kernel, dilation), (1,) * self.ndim
+            kernel, dilation = spread_taps(kernel, dilation), (1,) * self.ndim
         if groups > 1 and not self.policies & {"branches", "dense"}:
             raise UnsupportedExportError(
                 f"Keras has no transposed convolution in groups, got groups={groups}; give policy='branches' (one "
@@ -225,7 +232,7 @@ class _Writer:
             )
         branches = groups if "branches" in self.policies else 1
         if groups > branches:
-            kernel = block_diagonal(kernel, groups)
+            kernel = merge_groups(kernel, groups)
         n_out = layer.out_channels // branches
         options = {
             "filters": n_out,

@@ -1,4 +1,4 @@
-"""Keras layers that are built with given weights, and the kernels as Keras lays them out."""
+"""Keras layers that are built with given weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tensorconv.arrays import Array
 from tensorconv.errors import UnsupportedExportError
 from tensorconv.export.keras_channels import ChannelPermutation, ChannelwiseConv, ValuePadding
 from tensorconv.export.padding import Other, Pairs
-from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer, PermuteLayer, to_layout
+from tensorconv.layers import ChannelwiseLayer, ConvSequence, PadLayer, PermuteLayer
 
 INPUT_NAME = "input"
 _MAX_NDIM = 3
@@ -195,70 +195,6 @@ class LayerMaker:
     def _name(self, name: str) -> str:
         self._n_made += 1
         return name if self.can_name(name) else str(self._n_made - 1)
-
-
-def undilated(kernel: Array, dilation: tuple[int, ...]) -> Array:
-    """Return the kernel of dilation 1 that does the same, with zeros between the taps.
-
-    Parameters
-    ----------
-    kernel : ndarray, shape (O, I, K1..KN)
-        The kernel.
-    dilation : tuple of int
-        One dilation per spatial axis.
-
-    Returns
-    -------
-    ndarray, shape (O, I, d1*(K1-1)+1..dN*(KN-1)+1)
-        The kernel with its zeros.
-    """
-    size = (d * (k - 1) + 1 for k, d in zip(kernel.shape[2:], dilation, strict=True))
-    written = np.zeros((*kernel.shape[:2], *size), kernel.dtype)
-    taps: Any = (..., *(slice(None, None, d) for d in dilation))
-    written[taps] = kernel
-    return written
-
-
-def block_diagonal(kernel: Array, groups: int) -> Array:
-    """Return the kernel of one group that does the same, with zeros between the groups.
-
-    Parameters
-    ----------
-    kernel : ndarray, shape (O, I/G, K1..KN)
-        The kernel.
-    groups : int
-        Number of groups G.
-
-    Returns
-    -------
-    ndarray, shape (O, I, K1..KN)
-        The kernel with its zeros.
-    """
-    n_out, n_in = kernel.shape[0] // groups, kernel.shape[1]
-    written = np.zeros((kernel.shape[0], groups * n_in, *kernel.shape[2:]), kernel.dtype)
-    for i in range(groups):
-        rows = slice(i * n_out, (i + 1) * n_out)
-        written[rows, i * n_in : (i + 1) * n_in] = kernel[rows]
-    return written
-
-
-def per_channel(kernel: Array, layer: ConvLayer) -> Array:
-    """Return a depthwise kernel in the layout of Keras's depthwise layers.
-
-    Parameters
-    ----------
-    kernel : ndarray, shape (I*D, 1, K1..KN)
-        The kernel of one group per in-channel.
-    layer : ConvLayer
-        Its layer.
-
-    Returns
-    -------
-    ndarray, shape (K1..KN, I, D)
-        The kernel by in-channel and multiple.
-    """
-    array = to_layout(kernel, "*IO", layer.geometry)
-    return array.reshape(*array.shape[:-2], layer.in_channels, -1)
 
 
 def check_dtype(dtype: np.dtype[Any]) -> None:

@@ -113,9 +113,7 @@ def _read(unit: Any, size: tuple[int, ...] | None) -> Iterator[_Step]:
 def _read_forward(layer: Any, size: tuple[int, ...] | None) -> Iterator[ConvLayer]:
     separable = type(layer) in SEPARABLE
     kernel = as_float_array("kernel", (layer.depthwise_kernel if separable else layer.kernel).value)
-    groups = layer.groups if type(layer) in FORWARD else kernel.shape[-2]
-    if type(layer) not in FORWARD:  # (K.., I, D) is (K.., 1, I*D) in groups
-        kernel = kernel.reshape(*kernel.shape[:-2], 1, -1)
+    is_full = type(layer) in FORWARD
     padding: Any = 0
     if layer.padding == "same":
         padding = ConvGeometry.same(
@@ -129,8 +127,8 @@ def _read_forward(layer: Any, size: tuple[int, ...] | None) -> Iterator[ConvLaye
         stride=layer.strides,
         padding=padding,
         dilation=layer.dilation_rate,
-        groups=groups,
-        layout="*IO",
+        groups=layer.groups if is_full else kernel.shape[-2],
+        layout="*IO" if is_full else "*ID",
         name=_name(layer),
     )
     if separable:

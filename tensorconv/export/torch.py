@@ -28,9 +28,9 @@ from tensorconv.layers import (
 _MAX_NDIM = 3
 _CONVOLUTIONS = {getattr(torch.nn, f"Conv{n}d"): n for n in (1, 2, 3)}
 _TRANSPOSED = {getattr(torch.nn, f"ConvTranspose{n}d"): n for n in (1, 2, 3)}
-_PADS = {getattr(torch.nn, f"{kind}Pad{n}d"): n for kind in ("Constant", "Zero") for n in (1, 2, 3)}
+_PADS = {getattr(torch.nn, f"{kind}Pad{n}d") for kind in ("Constant", "Zero") for n in (1, 2, 3)}
 _PAD_KINDS = {"reflect": "Reflection", "replicate": "Replication", "circular": "Circular"}
-_VALUE_PADS = {getattr(torch.nn, f"{kind}Pad{n}d"): (mode, n) for mode, kind in _PAD_KINDS.items() for n in (1, 2, 3)}
+_VALUE_PADS = {getattr(torch.nn, f"{kind}Pad{n}d"): mode for mode, kind in _PAD_KINDS.items() for n in (1, 2, 3)}
 _CONTAINER_NAMES = frozenset(dir(torch.nn.Sequential()))
 
 
@@ -202,7 +202,7 @@ def _steps(module: torch.nn.Module, name: str) -> Iterator[ConvLayer | Other | P
     kind = type(module)
     _refuse_changes(module, name)
     if kind in _PADS:
-        yield _read_pad(module, _PADS[kind])
+        yield _read_pad(module)
         return
     if isinstance(module, ChannelPermutation):
         yield PermuteLayer(tuple(module.order.tolist()), name)
@@ -214,8 +214,7 @@ def _steps(module: torch.nn.Module, name: str) -> Iterator[ConvLayer | Other | P
         yield ChannelwiseLayer(weight, module.in_channels, geometry, bias, name)
         return
     if kind in _VALUE_PADS:
-        mode, ndim = _VALUE_PADS[kind]
-        yield PadLayer(_read_sides(module, ndim), mode, name)
+        yield PadLayer(_pairs(module.padding), _VALUE_PADS[kind], name)
         return
     if kind not in _CONVOLUTIONS and kind not in _TRANSPOSED:
         raise UnsupportedExportError(
@@ -233,19 +232,18 @@ def _refuse_changes(module: torch.nn.Module, name: str) -> None:
         )
 
 
-def _read_pad(module: Any, ndim: int) -> Pairs:
+def _read_pad(module: Any) -> Pairs:
     if module.value != 0:
         raise UnsupportedExportError(f"only padding by zeros is part of a convolution, got the value {module.value}")
-    return _read_sides(module, ndim)
+    return _pairs(module.padding)
 
 
-def _read_sides(module: Any, ndim: int) -> Pairs:
-    sides = tuple(int(side) for side in module.padding)
-    return tuple((sides[2 * axis], sides[2 * axis + 1]) for axis in reversed(range(ndim)))
+def _pairs(sides: Any) -> Pairs:
+    """Return (low, high) per axis from torch's sides, which begin with the last axis."""
+    return tuple((int(sides[at]), int(sides[at + 1])) for at in reversed(range(0, len(sides), 2)))
 
 
 def _read_convolution(module: Any, name: str) -> Iterator[ConvLayer | PadLayer]:
-    ndim = len(module.stride)
     if tuple(module.weight.shape[2:]) != tuple(module.kernel_size):
         raise UnsupportedExportError(
             f"module {name!r} has kernel_size {module.kernel_size}, but a weight of shape "
@@ -255,9 +253,8 @@ def _read_convolution(module: Any, name: str) -> Iterator[ConvLayer | PadLayer]:
     if padding == "same":
         padding = ConvGeometry.same(module.kernel_size, dilation=module.dilation).padding
     if module.padding_mode != "zeros":
-        sides = module._reversed_padding_repeated_twice  # what torch pads by, whatever became of module.padding
-        padding = tuple((int(sides[2 * axis]), int(sides[2 * axis + 1])) for axis in reversed(range(ndim)))
-        yield PadLayer.of(len(module.kernel_size), padding, module.padding_mode)
+        # what torch pads by, whatever became of module.padding
+        yield PadLayer(_pairs(module._reversed_padding_repeated_twice), module.padding_mode)
         padding = 0
     transposed = type(module) in _TRANSPOSED
     yield ConvLayer.of(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tensorconv.arrays import Array
@@ -27,6 +29,56 @@ def swap_channels(kernel: Array, groups: int) -> Array:
     total, per_group, *size = kernel.shape
     blocks = kernel.reshape(groups, total // groups, per_group, *size)
     return np.swapaxes(blocks, 1, 2).reshape(groups * per_group, total // groups, *size)
+
+
+def merge_groups(kernel: Array, groups: int, fewer: int = 1) -> Array:
+    """Return a kernel of some groups as one of fewer groups, with zero blocks off the diagonal.
+
+    Parameters
+    ----------
+    kernel : ndarray, shape (O, I/G, K1..KN)
+        The kernel.
+    groups : int
+        Number of groups G.
+    fewer : int
+        Number of groups F, which divides G.
+
+    Returns
+    -------
+    ndarray, shape (O, I/F, K1..KN)
+        The kernel with its zeros; the same array where F is G.
+    """
+    if groups == fewer:
+        return kernel
+    ratio = groups // fewer
+    n_out, n_in, *size = kernel.shape
+    merged = np.zeros((fewer, ratio, n_out // groups, ratio, n_in, *size), kernel.dtype)
+    for i in range(ratio):
+        merged[:, i, :, i] = kernel.reshape(fewer, ratio, n_out // groups, n_in, *size)[:, i]
+    return merged.reshape(n_out, ratio * n_in, *size)
+
+
+def spread_taps(kernel: Array, factors: Sequence[int]) -> Array:
+    """Return a kernel with zeros between its taps: that of a dilation which is this many times smaller.
+
+    Parameters
+    ----------
+    kernel : ndarray, shape (O, I, K1..KN)
+        The kernel.
+    factors : sequence of int
+        One per spatial axis.
+
+    Returns
+    -------
+    ndarray, shape (O, I, f1*(K1-1)+1..fN*(KN-1)+1)
+        The kernel with its zeros; the same array where every factor is 1.
+    """
+    if all(f == 1 for f in factors):
+        return kernel
+    size = tuple(f * (k - 1) + 1 for f, k in zip(factors, kernel.shape[2:], strict=True))
+    spread = np.zeros((*kernel.shape[:2], *size), kernel.dtype)
+    spread[(slice(None), slice(None), *(slice(None, None, f) for f in factors))] = kernel
+    return spread
 
 
 def _layout_axes(ndim: int, layout: str) -> list[int]:
