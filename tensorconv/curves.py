@@ -1,15 +1,16 @@
-"""Error curves: what a layer's responses lose at what cost, by every method."""
+"""Error curves: what a layer loses at what cost, by every method."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tensorconv.allocation import Option
 from tensorconv.errors import RankError
-from tensorconv.factorizations import Request, affordable, registered
-from tensorconv.layers import as_layer
+from tensorconv.factorizations import Factorization, Request, affordable, registered
+from tensorconv.integers import is_integer
+from tensorconv.layers import ConvLayer, as_layer
 from tensorconv.statistics import PatchStatistics
 
 SHARES = (0.04, 0.055, 0.075, 0.1, 0.14, 0.19, 0.25, 0.32, 0.4, 0.5, 0.6, 0.75)
@@ -18,30 +19,34 @@ Curve = tuple[Option, ...]
 
 def error_curve(
     layer: Any,
-    statistics: PatchStatistics,
+    statistics: PatchStatistics | None = None,
     *,
     input_size: Sequence[int] | None = None,
     of: str = "macs",
     methods: Iterable[str] | None = None,
     shares: Sequence[float] = SHARES,
+    multiple: int = 1,
     rng: Any = 0,
 ) -> Curve:
-    """Return what a layer's responses lose at what cost: every method at several shares of the dense cost.
+    """Return what a layer loses at what cost: every method at several shares of the dense cost.
 
     Parameters
     ----------
     layer : ConvLayer or array_like, shape (O, I, K1..KN)
         The layer; an array means stride 1 without padding.
-    statistics : PatchStatistics
-        Of its inputs.
+    statistics : PatchStatistics, optional
+        Of its inputs, for the error of the responses; the kernel's error if not given.
     input_size : sequence of int, optional
         Spatial size that the cost is for; the limit of large inputs if not given.
     of : {"macs", "parameters", "bytes"}
         The cost.
     methods : iterable of str, optional
-        Names of methods that take statistics; all of them if not given.
+        Names of methods, with statistics only of those that take them; all that "best" compares if not given.
     shares : sequence of float
         Shares of the dense cost, above 0; of one that not even rank 1 meets there is nothing.
+    multiple : int
+        Ranks are rounded so that the channels between layers are multiples of this, where the layer is large enough:
+        8, 16 or 32 is what hardware works on at a time.
     rng : int or numpy.random.Generator
         Seed for methods with random starts.
 
@@ -49,7 +54,7 @@ def error_curve(
     -------
     tuple of Option
         First the layer as it is, of error 0 and label None; then factorizations (their labels) by rising cost, with
-        their squared response errors.
+        their squared errors.
 
     Raises
     ------
@@ -73,21 +78,68 @@ def error_curve(
     72 0.126 2
     """
     one = as_layer(layer)
-    able = {name: method for name, method in registered().items() if method.takes_statistics}
-    names = list(able) if methods is None else list(methods)
-    for name in names:
-        if name not in able:
-            raise RankError(f"methods must be of {', '.join(able)}, which take statistics, got {name!r}")
-    if not all(0 < share < math.inf for share in shares):
-        raise RankError(f"shares must be numbers above 0, such as 0.1 for 10 % of the cost, got {shares}")
     request = Request(budget=1.0, of=of, input_size=input_size, statistics=statistics)
-    options = []
-    for name in names:
-        for variant in able[name].variants(one):
-            scheme = able[name].scheme(one, **variant, **({"rng": rng} if able[name].seeded else {}))
-            options += [
-                Option(request.cost(one, scheme.chain(found.ranks)), found.error**2, found)
-                for found in affordable(scheme, request, shares)
-            ]
+    options = [
+        Option(request.cost(one, found.scheme.chain(found.ranks)), found.error**2, found)
+        for _, _, found in trials(one, request, methods=methods, shares=shares, multiple=multiple, rng=rng)
+    ]
     options.sort(key=lambda option: (option.cost, option.error))
     return (Option(request.cost(one, one.chain), 0.0), *options)
+
+
+def trials(
+    layer: ConvLayer,
+    request: Request,
+    *,
+    methods: Iterable[str] | None,
+    shares: Sequence[float],
+    multiple: int,
+    rng: Any,
+) -> Iterator[tuple[str, dict[str, Any], Factorization]]:
+    """Yield what every variant of every method finds at several shares of the dense cost.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+        The layer.
+    request : Request
+        A request for a budget: what the cost is, and the statistics.
+    methods : iterable of str or None
+        Names of methods, or None for all that "best" compares.
+    shares : sequence of float
+        Shares of the dense cost.
+    multiple : int
+        What the channels between layers shall be multiples of.
+    rng : int or numpy.random.Generator
+        Seed for methods with random starts.
+
+    Yields
+    ------
+    str
+        The method.
+    dict
+        The variant's options.
+    Factorization
+        What was found.
+
+    Raises
+    ------
+    RankError
+        As :func:`error_curve`.
+    """
+    statistics = request.statistics
+    able = {name: method for name, method in registered().items() if statistics is None or method.takes_statistics}
+    names = [name for name, method in able.items() if method.compared] if methods is None else list(methods)
+    for name in names:
+        if name not in able:
+            which = "" if statistics is None else ", which take statistics"
+            raise RankError(f"methods must be of {', '.join(able)}{which}, got {name!r}")
+    if not is_integer(multiple) or multiple < 1:
+        raise RankError(f"multiple must be an integer of at least 1, such as 16, got {multiple!r}")
+    if not all(0 < share < math.inf for share in shares):
+        raise RankError(f"shares must be numbers above 0, such as 0.1 for 10 % of the cost, got {shares}")
+    for name in names:
+        for variant in able[name].variants(layer):
+            scheme = able[name].scheme(layer, **variant, **({"rng": rng} if able[name].seeded else {}))
+            for found in affordable(scheme, request, shares, multiple):
+                yield name, variant, found

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 RANGE = 1e-10  # directions of the data below this share of the largest spread say nothing about a kernel
+CONDITIONED = 1e-6  # shrinkage from which on a covariance may be factorized itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,7 @@ class Moments:
         squares = np.sum(self.seen**2) + np.sum(self.missed) + np.sum(self.target_mean**2)
         return float(squares)
 
-    @cached_property
+    @property
     def problem(self) -> tuple[Array, Array]:
         """What fits minimise: roots (G, n, n) of the shrunk covariance, and target kernels (G, O, n).
 
@@ -67,6 +68,53 @@ class Moments:
         ``(1 - s) E ||z - M x - b||^2 + s trace(C) / n ||M - W||^2``: the error of the responses with some of the
         kernel's own, which rules where the data say nothing. T is W itself where the targets are W's own responses.
         """
+        return self.roots, self.targets
+
+    @cached_property
+    def metrics(self) -> Array:
+        """The shrunk covariances, (G, n, n)."""
+        n = self.root.shape[2]
+        products = np.empty((len(self.root), n, n))
+        for root, product in zip(self.root, products, strict=True):
+            np.matmul(root.T, root, out=product)
+            spread = np.trace(product) / n
+            product *= 1 - self.shrinkage
+            product[np.diag_indices(n)] += self.shrinkage * spread
+        return products
+
+    @cached_property
+    def roots(self) -> Array:
+        """Roots R of the shrunk covariances ``R.T @ R``, (G, n, n)."""
+        if self.is_conditioned:
+            return np.stack([scipy.linalg.cholesky(metric, check_finite=False) for metric in self.metrics])
+        return self._by_rows[0]
+
+    @cached_property
+    def targets(self) -> Array:
+        """The target kernels T, (G, O, n)."""
+        unexplained = [s - r @ k.T for s, r, k in zip(self.seen, self.root, self.kernel, strict=True)]
+        if not any(part.any() for part in unexplained):
+            return self.kernel
+        if not self.is_conditioned:
+            return self._by_rows[1]
+        targets = self.kernel.copy()
+        for g, (root, part) in enumerate(zip(self.root, unexplained, strict=True)):
+            right = (1 - self.shrinkage) * (root.T @ part)
+            targets[g] += scipy.linalg.solve(self.metrics[g], right, assume_a="pos", check_finite=False).T
+        return targets
+
+    @cached_property
+    def is_conditioned(self) -> bool:
+        """Whether the share of the identity lets the covariance be squared and factorized without loss.
+
+        Its condition is below ``n / share`` then. A backward stable solution has, in the metric itself, a relative
+        error of u times the root of that, as one by a QR decomposition of the roots has.
+        """
+        return self.shrinkage >= CONDITIONED and all(root.any() for root in self.root)
+
+    @cached_property
+    def _by_rows(self) -> tuple[Array, Array]:
+        """Roots and targets by a QR decomposition of all rows, for any condition."""
         share, n = self.shrinkage, self.root.shape[2]
         roots, targets = np.zeros((len(self.root), n, n)), self.kernel.copy()
         for g, (root, seen, kernel) in enumerate(zip(self.root, self.seen, self.kernel, strict=True)):
@@ -80,13 +128,6 @@ class Moments:
             if len(columns) > 1:
                 targets[g] += _least_squares(triangle[:, :n], triangle[:, n:]).T
         return roots, targets
-
-    @cached_property
-    def metrics(self) -> Array:
-        """The shrunk covariances, (G, n, n)."""
-        roots = self.problem[0]
-        product: Array = np.swapaxes(roots, 1, 2) @ roots
-        return product
 
     def best_bias(self, kernel: Array) -> Array:
         """Return the bias with which a kernel's mean response is the mean target.
@@ -148,11 +189,38 @@ def approximating_shrinkage(root: Array, n_independent: float) -> float:
         scale = float(np.abs(part).max(initial=0.0)) or 1.0
         part = part / scale
         gram = part @ part.T if len(part) < n else part.T @ part
-        trace, squares = float(np.trace(gram)), float(np.sum(gram**2))
-        spread = (n_independent + 1 - 2 / n) * (squares - trace**2 / n)
-        wanted = (1 - 2 / n) * squares + trace**2
-        found = max(found, min(1.0, wanted / spread) if spread > 0 else float(wanted > 0 and n > 1))
+        found = max(found, _shrinkage(float(np.trace(gram)), float(np.vdot(gram, gram)), n, n_independent))
     return found
+
+
+def covariance_shrinkage(covariance: Array, n_independent: float) -> float:
+    """Return what :func:`approximating_shrinkage` does, of the covariances themselves.
+
+    Parameters
+    ----------
+    covariance : ndarray, shape (G, n, n)
+        Covariances; the largest shrinkage of them is returned.
+    n_independent : float
+        Number of independent samples.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+    """
+    found = 0.0
+    for part in covariance:
+        n, scale = len(part), float(np.diag(part).max()) or 1.0
+        squares = sum(float(np.vdot(row, row)) for row in (line / scale for line in part))
+        found = max(found, _shrinkage(float(np.trace(part)) / scale, squares, n, n_independent))
+    return found
+
+
+def _shrinkage(trace: float, squares: float, n: int, n_independent: float) -> float:
+    """Return the shrinkage of a covariance of this trace and squared norm."""
+    spread = (n_independent + 1 - 2 / n) * (squares - trace**2 / n)
+    wanted = (1 - 2 / n) * squares + trace**2
+    return min(1.0, wanted / spread) if spread > 0 else float(wanted > 0 and n > 1)
 
 
 def _least_squares(triangle: Array, right: Array) -> Array:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack
+from scipy.linalg import blas, lapack, solve_triangular
 
 Array = NDArray[Any]
 _EPS = float(np.finfo(np.float64).eps)
+_BLOCK = 256  # rows that are mirrored at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,8 @@ class Scatter:
     offset : ndarray, shape (G, m)
         Mean of all vectors, from there.
     matrix : ndarray, shape (G, m, m)
-        Sum of the outer products of the centred vectors, or the upper triangular R with ``R.T @ R`` that sum.
+        Upper triangle of the sum of the outer products of the centred vectors, the entries below it of no meaning; or
+        the upper triangular R with ``R.T @ R`` that sum.
     square_root : bool
         Whether it is R.
     """
@@ -122,9 +124,9 @@ class Scatter:
         ndarray, shape (G, m, m)
             Symmetric.
         """
-        sums = np.swapaxes(self.matrix, 1, 2) @ self.matrix if self.square_root else self.matrix
-        covariance: Array = sums / int(self.counts[0])
-        return covariance
+        sums: Array = np.swapaxes(self.matrix, 1, 2) @ self.matrix if self.square_root else _mirrored(self.matrix)
+        sums /= int(self.counts[0])
+        return sums
 
     def regression(self, n: int) -> tuple[Array, Array, Array]:
         """Return what a linear map from the first n entries of the vectors to the others has to fit.
@@ -148,15 +150,17 @@ class Scatter:
             r = self.matrix / math.sqrt(int(self.counts[0]))
             return r[:, :n, :n], r[:, :n, n:], np.sum(r[:, n:, n:] ** 2, axis=(1, 2))
         covariance = self.covariance()
-        values, vectors = np.linalg.eigh(covariance[:, :n, :n])
-        kept = values > n * _EPS * values[:, -1:]
-        first = n - max(1, int(kept.sum(axis=1).max()))
-        scales = np.sqrt(np.where(kept, values, 0.0))[:, first:, None]
-        axes = np.swapaxes(vectors, 1, 2)[:, first:]
-        seen = axes @ covariance[:, :n, n:]
-        seen = np.divide(seen, scales, out=np.zeros_like(seen), where=scales > 0)
         variance = np.trace(covariance[:, n:, n:], axis1=1, axis2=2)
-        return scales * axes, seen, np.maximum(0.0, variance - np.sum(seen**2, axis=(1, 2)))
+        factors = [_pivoted_cholesky(part[:n, :n]) for part in covariance]
+        rank = max(1, *(len(triangle) for triangle, _ in factors))
+        root, seen = (np.zeros((len(factors), rank, size)) for size in (n, covariance.shape[2] - n))
+        for g, (triangle, order) in enumerate(factors):
+            k = len(triangle)
+            root[g, :k, order] = triangle.T
+            if k:
+                across = covariance[g, order[:k], n:]
+                seen[g, :k] = solve_triangular(triangle[:, :k], across, trans="T", check_finite=False)
+        return root, seen, np.maximum(0.0, variance - np.sum(seen**2, axis=(1, 2)))
 
     def _add_centred(self, groups: slice, count: int, offset: Array, columns: Array) -> None:
         """Add vectors of this number and mean, given as columns whose outer products sum to their own scatter."""
@@ -166,7 +170,8 @@ class Scatter:
         if self.square_root:
             _fold(self.matrix[groups], columns)
         else:
-            self.matrix[groups] += columns @ np.swapaxes(columns, 1, 2)
+            for sums, rows in zip(self.matrix[groups], np.swapaxes(columns, 1, 2), strict=True):
+                blas.dsyrk(1.0, rows, beta=1.0, c=sums.T, trans=1, lower=1, overwrite_c=1)
         self.offset[groups] += count / (before + count) * step
         self.counts[groups] += count
 
@@ -177,3 +182,29 @@ def _fold(roots: Array, columns: Array) -> None:
     n_at_a_time = min(n, 32, max(8, n // 16))  # columns of a block of the QR: the fastest found
     for root, rows in zip(roots, np.swapaxes(columns, 1, 2), strict=True):
         root[...] = lapack.dtpqrt(0, n_at_a_time, root, rows, overwrite_b=True)[0]
+
+
+def _mirrored(upper: Array) -> Array:
+    """Return the symmetric matrices of which these are the upper triangles."""
+    whole = upper.copy()
+    for low in range(0, whole.shape[1], _BLOCK):
+        rows, stop = slice(low, low + _BLOCK), low + _BLOCK
+        corner = np.triu(whole[:, rows, rows])
+        whole[:, rows, rows] = corner + np.swapaxes(np.triu(corner, 1), 1, 2)
+        whole[:, stop:, rows] = np.swapaxes(whole[:, rows, stop:], 1, 2)
+    return whole
+
+
+def _pivoted_cholesky(matrix: Array) -> tuple[Array, NDArray[np.intp]]:
+    """Return R (k, n) and an order of entries with ``R.T @ R`` the matrix in that order; it may be overwritten.
+
+    R is upper triangular with a falling diagonal. It ends where no entry has more variance left than rounding
+    (Hammarling, Higham and Lucas, 2007, "LAPACK-style codes for pivoted Cholesky and QR updating").
+    """
+    n = len(matrix)
+    noise = n * _EPS * float(np.diag(matrix).max())
+    lower, order, rank, _ = lapack.dpstrf(matrix.T, tol=noise, lower=1, overwrite_a=1)
+    triangle = lower.T[:rank]
+    for row in range(1, rank):
+        triangle[row, :row] = 0
+    return triangle, order - 1

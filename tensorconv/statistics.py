@@ -13,7 +13,7 @@ from tensorconv.arrays import Array
 from tensorconv.errors import GeometryError, KernelError
 from tensorconv.integers import flag
 from tensorconv.layers import ConvLayer, as_layer
-from tensorconv.moments import Moments, approximating_shrinkage
+from tensorconv.moments import Moments, covariance_shrinkage
 from tensorconv.patches import as_input, as_target, chunks
 from tensorconv.scatter import Scatter
 from tensorconv.statistics_file import Content, read, write
@@ -170,7 +170,7 @@ class PatchStatistics:
                 target_mean += one.bias.astype(np.float64).reshape(n_groups, -1)
         shrinkage = self._shrinkage
         if shrinkage is None:  # every entry of x stands in up to as many patches as there are taps
-            shrinkage = approximating_shrinkage(root, self.n_samples / math.prod(one.kernel_size))
+            shrinkage = covariance_shrinkage(self.covariance, self.n_samples / math.prod(one.kernel_size))
         self._made = one, scatter, Moments(self.n_samples, mean, root, target_mean, seen, missed, kernel, shrinkage)
         return self._made[2]
 

@@ -62,6 +62,25 @@ class Report:
         fields = asdict(self)
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields.items()}
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Report:
+        """Return the report whose fields :meth:`to_dict` returned, also after a way through JSON.
+
+        Parameters
+        ----------
+        values : dict
+            Field name to value.
+
+        Returns
+        -------
+        Report
+            The same; where a number must be there and None stands for it, it is infinite.
+        """
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        for name in ("bias_error", "operator_bound"):
+            fields[name] = math.inf if fields[name] is None else fields[name]
+        return cls(**fields)
+
     def __str__(self) -> str:
         words = {True: "yes", False: "NO", None: "no single convolution"}
         rows = [

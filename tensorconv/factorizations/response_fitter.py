@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -42,19 +44,25 @@ class ResponseFitter(Fitter[S]):
 
     def __init__(self, scheme: S, moments: Moments) -> None:
         super().__init__(scheme)
-        self.roots, targets = moments.problem
-        self.metrics = moments.metrics
-        blind = np.array([not metric.any() for metric in self.metrics])
-        if blind.any():  # patches that never change say nothing: these groups keep what they can of the kernel
-            whole = np.eye(self.metrics.shape[1])
-            self.roots, self.metrics = (np.where(blind[:, None, None], whole, a) for a in (self.roots, self.metrics))
-        self.targets: Array = targets / self.scale
+        self.moments = moments
+        self.metrics = self._seeing(moments.metrics)
+        self.targets: Array = moments.targets / self.scale
         self.start: Factors | None = None  # factors of the scheme's ranks to go on from
         self.latest: tuple[Rank, list[Factors]] | None = None  # ranks and starts of the fit before
         self.plain = scheme.fitter()
-        self.whitening = [self._channel_roots(metric) for metric in self.metrics]
-        turned = [self._turned(t, root) for t, (root, _) in zip(self.targets, self.whitening, strict=True)]
+        self.whitening = [self._mode_roots(metric) for metric in self.metrics]
+        turned = [self._whitened(t, root) for t, (root, _) in zip(self.targets, self.whitening, strict=True)]
         self.surrogate, self.surrogate_scale = self._ordinary(np.stack(turned))
+
+    @cached_property
+    def roots(self) -> Array:
+        """Roots R (G, n, n) of the metrics ``R.T @ R``."""
+        return self._seeing(self.moments.roots)
+
+    def _seeing(self, matrices: Array) -> Array:
+        """Patches that never change say nothing: such groups, of zeros, keep what they can of the kernel."""
+        blind = np.array([not matrix.any() for matrix in matrices])
+        return np.where(blind[:, None, None], np.eye(matrices.shape[1]), matrices) if blind.any() else matrices
 
     @abstractmethod
     def terms(self, factors: Factors) -> Terms:
@@ -136,14 +144,16 @@ class ResponseFitter(Fitter[S]):
         output : str
             The kernel's letters.
         """
-        metric, target, identity = self.metrics[group], self.targets[group], np.eye(self.shape[2])
+        metric, target = self.metrics[group], self.targets[group]
         if self.start is not None:
-            starts = [self._turned_terms(self.start, group, identity / self.scale)]
+            starts = [self._group_terms(self.start, group, 1 / self.scale)]
         else:
             if self.latest is None or self.latest[0] != rank:  # one fit of all groups
                 self.latest = rank, [self.plain.factors(rank), self.surrogate.factors(rank)]
-            turns = (identity, self.whitening[group][1] * self.surrogate_scale)
-            starts = [self._turned_terms(f, group, turn) for f, turn in zip(self.latest[1], turns, strict=True)]
+            plain, whitened = self.latest[1]
+            starts = [self._group_terms(plain, group), self._group_terms(whitened, group, self.surrogate_scale)]
+            first = next(j for j, (letters, _) in enumerate(starts[1]) if "i" in letters)
+            starts[1][first] = self._mixed(starts[1][first], self.whitening[group][1])
         used = set("".join(letters for letters, _ in starts[0]))
         output = "oi" + "".join(c for c in SPATIAL if c in used)
         sizes = [n for n, c in zip(self.shape[1:], "oi" + SPATIAL, strict=False) if c in output]
@@ -159,14 +169,54 @@ class ResponseFitter(Fitter[S]):
         found = metric_als(best, output, target.reshape(sizes), metric, limit=self.row_limit(rank))
         return found.terms, output
 
-    def _turned_terms(self, factors: Factors, group: int, root: Array) -> Terms:
-        """Return the factors of one group in float64, the in-channels of the first that has them times a matrix."""
+    def _group_terms(self, factors: Factors, group: int, scale: float = 1.0) -> Terms:
+        """Return the factors of one group in float64, the first times a number."""
         terms = self.terms({name: factor[group].astype(np.float64) for name, factor in factors.items()})
-        first = next(j for j, (letters, _) in enumerate(terms) if "i" in letters)
-        letters, factor = terms[first]
-        axis = letters.index("i")
-        terms[first] = (letters, np.moveaxis(np.tensordot(factor, root, (axis, 0)), -1, axis))
-        return terms
+        return [(terms[0][0], terms[0][1] * scale), *terms[1:]]
+
+    @cached_property
+    def mode(self) -> str:
+        """Letters of the in-channels, and of the axes that all factors with in-channels have too."""
+        shapes = self.scheme.factor_shapes((1,) * len(self.scheme.maximum))
+        terms = [c for c, _ in self.terms({name: np.empty(shape[1:]) for name, shape in shapes.items()})]
+        return "".join(c for c in self._axes if all((c in letters) == ("i" in letters) for letters in terms))
+
+    @property
+    def _axes(self) -> str:
+        """Letters of the input's axes."""
+        return "i" + SPATIAL[: len(self.shape) - 3]
+
+    def _mode_roots(self, metric: Array) -> tuple[Array, Array]:
+        """Return the root of the metric of the mode alone, and its inverse; diagonal where channels are kept."""
+        sizes = dict(zip(self._axes, self.shape[2:], strict=True))
+        grid, n = metric.reshape(*sizes.values(), *sizes.values()), len(sizes)
+        labels = [*range(n), *(n + a if c in self.mode else a for a, c in enumerate(sizes))]
+        kept = [a for a, c in enumerate(sizes) if c in self.mode]
+        size = math.prod(sizes[c] for c in self.mode)
+        alone = np.einsum(grid, labels, kept + [n + a for a in kept]).reshape(size, size) * (size / len(metric))
+        if self.keeps_channels:
+            alone = np.diag(np.diag(alone))
+        values, vectors = np.linalg.eigh(alone)
+        top = float(values[-1])
+        roots = np.sqrt(np.maximum(values, FLOOR * top)) if top > 0 else np.ones(size)
+        return (vectors * roots) @ vectors.T, (vectors / roots) @ vectors.T
+
+    @property
+    def keeps_channels(self) -> bool:
+        """Whether several factors have the in-channels, so that these cannot be mixed."""
+        return False
+
+    def _whitened(self, kernel: Array, root: Array) -> Array:
+        """Multiply the mode of (O/G, I K) by a symmetric matrix."""
+        return self._mixed(("o" + self._axes, kernel.reshape(self.shape[1:])), root)[1].reshape(kernel.shape)
+
+    def _mixed(self, term: tuple[str, Array], matrix: Array) -> tuple[str, Array]:
+        """Multiply the mode of a factor, its axes together, by a symmetric matrix."""
+        letters, array = term
+        axes = [letters.index(c) for c in self.mode]
+        last = list(range(array.ndim - len(axes), array.ndim))
+        moved = np.moveaxis(array, axes, last)
+        return letters, np.moveaxis((moved.reshape(-1, len(matrix)) @ matrix).reshape(moved.shape), last, axes)
 
     def spectra(self) -> list[Array]:
         """Those of the kernel with whitened channels."""
@@ -209,25 +259,3 @@ class ResponseFitter(Fitter[S]):
         scale = unit_scale(kernels)
         layer = ConvLayer((kernels / scale).reshape(self.scheme.layer.kernel.shape), self.scheme.layer.geometry)
         return replace(self.scheme, layer=layer).fitter(), scale
-
-    def _channel_roots(self, metric: Array) -> tuple[Array, Array]:
-        """Return the root of the metric of the in-channels alone, and its inverse; diagonal where taps are kept."""
-        n_in = self.shape[2]
-        n_taps = len(metric) // n_in
-        channels = np.einsum("ikjk->ij", metric.reshape(n_in, n_taps, n_in, n_taps)) / n_taps
-        if self.keeps_channels:
-            channels = np.diag(np.diag(channels))
-        values, vectors = np.linalg.eigh(channels)
-        top = float(values[-1])
-        roots = np.sqrt(np.maximum(values, FLOOR * top)) if top > 0 else np.ones(n_in)
-        return (vectors * roots) @ vectors.T, (vectors / roots) @ vectors.T
-
-    @property
-    def keeps_channels(self) -> bool:
-        """Whether several factors have the in-channels, so that these cannot be mixed."""
-        return False
-
-    def _turned(self, kernel: Array, root: Array) -> Array:
-        """Multiply the in-channels of (O/G, I K) by a symmetric matrix."""
-        blocks = kernel.reshape(self.shape[1], self.shape[2], -1)
-        return np.asarray(np.einsum("oik,ij->ojk", blocks, root, optimize=True).reshape(kernel.shape))

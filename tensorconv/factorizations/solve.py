@@ -16,6 +16,7 @@ from tensorconv.cost import chain_cost
 from tensorconv.errors import KernelError, KernelTypeError, RankError
 from tensorconv.factorizations.factorization import Factorization, relative_error
 from tensorconv.factorizations.fitter import Fitter
+from tensorconv.factorizations.multiples import rounded
 from tensorconv.factorizations.scheme import Factors, Rank, Scheme
 from tensorconv.layers import ConvLayer
 from tensorconv.linalg import one_blas_thread
@@ -138,7 +139,7 @@ def solve(scheme: Scheme, request: Request) -> Factorization:
         return kept[0] if kept[0].ranks == rank else _fitted(scheme, fitter, rank, moments)
 
 
-def affordable(scheme: Scheme, request: Request, shares: Sequence[float]) -> list[Factorization]:
+def affordable(scheme: Scheme, request: Request, shares: Sequence[float], multiple: int = 1) -> list[Factorization]:
     """Return the factorizations that meet several budgets; what one fit has found serves the next.
 
     Parameters
@@ -149,6 +150,8 @@ def affordable(scheme: Scheme, request: Request, shares: Sequence[float]) -> lis
         A request for a budget, which stands for all others.
     shares : sequence of float
         The budgets; those that not even rank 1 meets are left out.
+    multiple : int
+        Ranks are rounded so that channels between the layers are multiples of this; they then meet the budgets nearly.
 
     Returns
     -------
@@ -160,13 +163,14 @@ def affordable(scheme: Scheme, request: Request, shares: Sequence[float]) -> lis
     with one_blas_thread():
         moments = None if request.statistics is None else request.statistics.moments(layer)
         fitter = scheme.fitter() if moments is None else scheme.response_fitter(moments)
-        ranks_found = dict.fromkeys(
+        met = [
             fitter.meet_budget(
                 lambda rank: request.cost(layer, scheme.chain(rank)), Fraction(float(share)) * dense, scheme.maximum
             )
             for share in sorted(shares, reverse=True)
-        )
-        return [_fitted(scheme, fitter, rank, moments) for rank in ranks_found if rank is not None]
+        ]
+        ranks_found = dict.fromkeys(rounded(scheme, rank, multiple) for rank in met if rank is not None)
+        return [_fitted(scheme, fitter, rank, moments) for rank in ranks_found]
 
 
 def refitted(found: Factorization, statistics: Any) -> Factorization:

@@ -5,22 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
-
-import numpy as np
 
 from tensorconv.errors import RankError
 from tensorconv.factorizations.factorization import Factorization
-from tensorconv.factorizations.fitter import Fitter
 from tensorconv.factorizations.registry import register
-from tensorconv.factorizations.response_fitter import SPATIAL, ResponseFitter, Terms
 from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, wide
 from tensorconv.factorizations.solve import Request, solve
+from tensorconv.factorizations.svd_fitter import SplitSVDFitter, SplitSVDResponseFitter
 from tensorconv.geometry import ConvGeometry
 from tensorconv.integers import is_integer
 from tensorconv.layers import ConvLayer, as_layer
-from tensorconv.linalg import balanced_svd, singular_values, truncated_svd
 from tensorconv.moments import Moments
 from tensorconv.text import product
 
@@ -146,82 +141,6 @@ def _fold(matrices: Array, n_rows: int, n_in: int, scheme: SplitSVD) -> Array:
     tensor = matrices.reshape(len(matrices), n_rows, *(size[a] for a in rest), n_in, *(size[a] for a in axes))
     where = {a: 2 + i for i, a in enumerate(rest)} | {a: 3 + len(rest) + i for i, a in enumerate(axes)}
     return tensor.transpose(0, 1, 2 + len(rest), *(where[a] for a in range(ndim)))
-
-
-class SplitSVDFitter(Fitter[SplitSVD]):
-    """Works on the unfolding (G, O K_B, I K_A): one matrix per group.
-
-    Parameters
-    ----------
-    scheme : SplitSVD
-        What is to be fitted.
-    """
-
-    @cached_property
-    def unfolding(self) -> Array:
-        """The matrices (G, O K_B, I K_A)."""
-        order = (0, 1, *(3 + a for a in self.scheme.rest), 2, *(3 + a for a in self.scheme.axes))
-        n_rows = self.shape[1] * math.prod(self.scheme.sizes(self.scheme.rest))
-        return self.blocks.transpose(order).reshape(self.shape[0], n_rows, -1)
-
-    @cached_property
-    def values(self) -> Array:
-        """Singular values (G, n)."""
-        return singular_values(self.unfolding)
-
-    def spectra(self) -> list[Array]:
-        """One rank, one spectrum."""
-        return [self.values]
-
-    def factors(self, rank: Rank) -> Factors:
-        """Cut the SVD and share the singular values evenly."""
-        left, right = balanced_svd(self.unfolding, rank[0], refine=self.is_wide)
-        n_groups, n_out, n_in, *_ = self.shape
-        sizes_b, sizes_a = self.scheme.sizes(self.scheme.rest), self.scheme.sizes(self.scheme.axes)
-        second = np.moveaxis(left.reshape(n_groups, n_out, *sizes_b, rank[0]), -1, 2)
-        return {"first": right.reshape(n_groups, rank[0], n_in, *sizes_a), "second": second}
-
-
-class SplitSVDResponseFitter(ResponseFitter[SplitSVD]):
-    """Works on the responses themselves where the second layer is pointwise.
-
-    Parameters
-    ----------
-    scheme : SplitSVD
-        What is to be fitted.
-    moments : Moments
-        Of the data.
-    """
-
-    def terms(self, factors: Factors) -> Terms:
-        """Every axis has its letter in the layer that owns it."""
-        terms = []
-        for name, channels, axes in (("first", "ri", self.scheme.axes), ("second", "or", self.scheme.rest)):
-            sizes = [self.scheme.layer.kernel_size[a] for a in axes]
-            factor = factors[name].reshape(*factors[name].shape[:2], *sizes)
-            terms.append((channels + "".join(SPATIAL[a] for a in axes), factor))
-        return terms
-
-    @cached_property
-    def bases(self) -> list[Array] | None:
-        """Principal directions (O/G, n) of the responses, by falling variance, where they are all that counts."""
-        if math.prod(self.scheme.sizes(self.scheme.rest)) > 1:
-            return None
-        return [truncated_svd(target @ root.T)[0] for target, root in zip(self.targets, self.roots, strict=True)]
-
-    def spectra(self) -> list[Array]:
-        """Singular values of the responses, or those of the kernel with whitened channels."""
-        if self.bases is None:
-            return super().spectra()
-        return [np.stack([singular_values(t @ root.T) for t, root in zip(self.targets, self.roots, strict=True)])]
-
-    def fitted(self, group: int, rank: Rank) -> Array:
-        """Project the responses onto their leading directions."""
-        if self.bases is None:
-            return super().fitted(group, rank)
-        target: Array = self.targets[group]
-        leading: Array = self.bases[group][:, : rank[0]]
-        return target if rank == self.scheme.maximum else leading @ (leading.T @ target)
 
 
 def _variants(layer: ConvLayer) -> list[dict[str, Any]]:

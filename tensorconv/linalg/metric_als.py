@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,13 @@ Array = NDArray[Any]
 Term = tuple[str, Array]
 STEPS = 3  # of conjugate gradients for a factor, before the next one has its turn
 DECAY = 1e-3  # of the preconditioned residual, at which they stop sooner
+NOISE = 1e-13  # of the gradient's two parts, below which their difference is rounding
+FLAT = 1e-7  # errors whose squares are differences of rounding
 SINGULAR = 1e-12  # eigenvalues of Gram matrices of features of one size below this share of the largest are noise
 UNSEEN = 1e-15  # share of the metric's trace below which it does not see a direction
 RIDGE = 1e-6  # of preconditioners, as a share of the mean diagonal
 ENTRIES = 2**40  # no limit of intermediate products: with numpy's, three factors at a time miss the BLAS
+FEW = 5  # factors whose orders are all tried
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -89,12 +93,16 @@ def metric_als(
     """
     problem = _Problem(list(terms), output, target, metric, limit)
     errors = [problem.begin()]
-    while len(errors) <= n_iter_max:
-        problem.sweep()
-        errors.append(problem.error())
-        if errors[-1] >= (1 - tol) * errors[-2]:
+    kept = list(problem.terms)
+    while len(errors) <= n_iter_max and errors[-1] > FLAT:
+        error = problem.sweep()
+        if not error <= errors[-1]:  # by rounding alone
             break
-    return MetricFit(problem.terms, errors)
+        errors.append(error)
+        kept = list(problem.terms)
+        if error >= (1 - tol) * errors[-2]:
+            break
+    return MetricFit(kept, errors)
 
 
 def contracted(terms: Sequence[Term], output: str) -> Array:
@@ -113,139 +121,157 @@ def contracted(terms: Sequence[Term], output: str) -> Array:
         The sum over all other letters.
     """
     formula = ",".join(letters for letters, _ in terms) + "->" + output
-    path: Any = ("greedy", ENTRIES) if len(terms) > 1 else False
+    path = _path(formula, *(array.shape for _, array in terms)) if len(terms) > 1 else False
     product: Array = np.einsum(formula, *(array for _, array in terms), optimize=path)
     return product
 
 
+@lru_cache
+def _path(formula: str, *shapes: tuple[int, ...]) -> Any:
+    """Return the order of pairwise products with the fewest operations; few are looked at where factors are many."""
+    kind = "optimal" if len(shapes) <= FEW else "greedy"
+    return np.einsum_path(formula, *(np.broadcast_to(0.0, shape) for shape in shapes), optimize=(kind, ENTRIES))[0]
+
+
 class _Problem:
-    """The factors on the way and the residual ``D = (T - M) C``, which every step keeps up to date."""
+    """The factors on the way. The metric C is contracted with factors, never with whole tensors (rows, n)."""
 
     def __init__(self, terms: list[Term], output: str, target: Array, metric: Array, limit: int | None) -> None:
         scale = square_safe_scale(metric)
-        self.metric = metric if scale == 1 else metric / scale
+        scaled = metric if scale == 1 else metric / scale
         self.terms, self.output, self.limit = terms, output, limit
-        self.shape = target.shape
-        self.target = target.reshape(len(target), -1)
-        self.pulled = self.target @ self.metric
-        self.squared_norm = float(np.vdot(self.pulled, self.target))
+        used = dict.fromkeys("".join(letters for letters, _ in terms) + output)
+        free = iter(c for c in LETTERS if c not in used)
+        self.second = {c: c if c == output[0] else next(free) for c in used}  # letters of the other side of C
+        sizes = target.shape[1:]
+        self.metric: Term = (output[1:] + self._copied(output[1:]), scaled.reshape(*sizes, *sizes))
+        self.pulled: Term = (output, (target.reshape(len(target), -1) @ scaled).reshape(target.shape))
+        self.target = target
+        self.squared_norm = float(np.vdot(self.pulled[1], target))
+        self.trace = float(np.trace(scaled))
         having = [j for j, (letters, _) in enumerate(terms) if output[0] in letters]
         self.regressed = having[0] if len(having) == 1 else None
         self.others = [j for j in range(len(terms)) if j != self.regressed]
         self.marginals = self._marginals()
 
+    def _copied(self, letters: str, kept: str = "") -> str:
+        """Return the letters of a factor on the other side of the metric; rows, and those kept, are the same."""
+        return "".join(c if c in kept else self.second[c] for c in letters)
+
+    def _copies(self, terms: Sequence[Term], kept: str = "") -> list[Term]:
+        return [(self._copied(letters, kept), array) for letters, array in terms]
+
     def _marginals(self) -> dict[str, Array]:
         """What the metric is along each letter alone, the mean of its diagonal 1."""
-        sizes = self.shape[1:]
-        grid = self.metric.reshape(*sizes, *sizes)
-        found, n = {}, len(sizes)
-        for axis, letter in enumerate(self.output[1:]):
-            left, right = LETTERS[:n], LETTERS[:axis] + LETTERS[n] + LETTERS[axis + 1 : n]
-            marginal: Array = np.einsum(f"{left}{right}->{LETTERS[axis]}{LETTERS[n]}", grid)
+        letters, grid = self.metric
+        found = {}
+        for c in self.output[1:]:
+            traced = "".join(self.output[1:]) + self._copied(self.output[1:], self.output.replace(c, ""))
+            marginal: Array = np.einsum(f"{traced}->{c}{self.second[c]}", grid)
             mean = float(np.trace(marginal)) / len(marginal)
-            found[letter] = marginal / mean if mean > 0 else np.eye(len(marginal))
+            found[c] = marginal / mean if mean > 0 else np.eye(len(marginal))
         return found
 
     def begin(self) -> float:
         """Regress, or measure where no factor can be."""
-        if self.regressed is None:
-            self.residual = (self.target - self._product()) @ self.metric
-        else:
-            self._regress(self.regressed)
-        return self.error()
+        self.half = self._half([self.terms[i] for i in self.others])
+        return self.ended()
 
-    def sweep(self) -> None:
-        """Improve every factor once."""
-        terms, whole = self.terms, self.residual
-        if self.regressed is not None:
-            self.terms, self.residual = self._reduced(self.regressed)
+    def sweep(self) -> float:
+        """Improve every factor once, and return the error."""
         for j in self.others:
             self._descend(j)
-        if self.regressed is not None:
-            self.terms[self.regressed], self.residual = terms[self.regressed], whole
-            self._regress(self.regressed)
+        return self.ended()
 
-    def error(self) -> float:
-        squared = float(np.vdot(self.target - self._product(), self.residual))
+    def ended(self) -> float:
+        """Regress, and return the error: from the product of the factors, and that times the metric."""
+        if self.regressed is not None:
+            self._regress(self.regressed)
+        rows = [] if self.regressed is None else [self.terms[self.regressed]]
+        image = contracted([*rows, self.half], self._copied(self.output))
+        squared = float(np.vdot(self.target - contracted(self.terms, self.output), self.pulled[1] - image))
         return math.sqrt(max(squared, 0.0) / self.squared_norm) if self.squared_norm else 0.0
 
-    def _product(self) -> Array:
-        return contracted(self.terms, self.output).reshape(self.target.shape)
+    def _half(self, terms: Sequence[Term]) -> Term:
+        """Return the product of all factors but the regressed one, times the metric."""
+        inner = self.output[0] if self.regressed is None else self.terms[self.regressed][0].replace(self.output[0], "")
+        across = inner + self._copied(self.output[1:])
+        return across, contracted([*terms, self.metric], across)
 
     def _regress(self, j: int) -> None:
         """Replace a factor by the least-squares solution, cut to the rank limit in the metric of what it sees."""
         letters, array = self.terms[j]
         inner = letters.replace(self.output[0], "")
-        fresh = dict(zip(inner, self._unused(), strict=False))
-        seen = [fresh[c] if c in self.output else c for c in inner]
-        eyes = [(fresh[c] + c, np.eye(array.shape[letters.index(c)])) for c in inner if c in self.output]
         others = [self.terms[i] for i in self.others]
-        features = contracted([*others, *eyes], "".join(seen) + self.output[1:]).reshape(-1, self.target.shape[1])
-        pulled = features @ self.metric
-        squares = np.einsum("fn,fn->f", pulled, features)
-        unseen = squares <= UNSEEN * np.einsum("fn,fn->f", features, features) * np.trace(self.metric)
-        gains = np.where(unseen, 0.0, 1 / np.sqrt(np.where(unseen, 1.0, squares)))  # to features of one size
-        gram = gains[:, None] * (pulled @ features.T) * gains
-        solution = _regressed(gram, self.pulled @ features.T * gains, self.limit) * gains
-        at = letters.index(self.output[0])
         sizes = [array.shape[letters.index(c)] for c in inner]
-        self.terms[j] = (letters, np.moveaxis(solution.reshape(-1, *sizes), 0, at))
-        self.residual = self.pulled - solution @ pulled
+        size = math.prod(sizes)
+        gram = contracted([self.half, *self._copies(others)], inner + self._copied(inner)).reshape(size, size)
+        cross = contracted([*others, self.pulled], self.output[0] + inner).reshape(-1, size)
+        squares = np.diag(gram)
+        unseen = squares <= UNSEEN * self.trace * self._squared_norms(inner, sizes).ravel()
+        gains = np.where(unseen, 0.0, 1 / np.sqrt(np.where(unseen, 1.0, squares)))  # to features of one size
+        solution = _regressed(gains[:, None] * gram * gains, cross * gains, self.limit) * gains
+        self.terms[j] = (letters, np.moveaxis(solution.reshape(-1, *sizes), 0, letters.index(self.output[0])))
 
-    def _reduced(self, j: int) -> tuple[list[Term], Array]:
-        """Turn the rows by an orthogonal matrix that leaves only as many as the regressed factor has columns."""
-        letters, array = self.terms[j]
-        at = letters.index(self.output[0])
-        rows = np.moveaxis(array, at, 0)
-        if math.prod(rows.shape[1:]) >= len(rows):
-            return list(self.terms), self.residual.copy()
-        basis, triangle = np.linalg.qr(rows.reshape(len(rows), -1))
-        turned = list(self.terms)
-        turned[j] = (letters, np.moveaxis(triangle.reshape(-1, *rows.shape[1:]), 0, at))
-        return turned, basis.T @ self.residual
+    def _squared_norms(self, inner: str, sizes: Sequence[int]) -> Array:
+        """Return the squared norms of what the factors but the regressed one make of every index of its letters."""
+        others = [self.terms[i] for i in self.others]
+        present = [c for c in inner if any(c in letters for letters, _ in others)]
+        copies = self._copies(others, inner + self.output)
+        norms = contracted([*others, *copies], "".join(present)) if others else np.ones(())
+        return np.broadcast_to(norms.reshape([n if c in present else 1 for c, n in zip(inner, sizes, strict=True)]), sizes)
 
     def _descend(self, j: int) -> None:
         """Take steps of conjugate gradients in one factor."""
         letters, array = self.terms[j]
+        rest = [term for i, term in enumerate(self.terms) if i not in (j, self.regressed)]
+        rows = [] if self.regressed is None else [self._row_gram(self.regressed)]
+        across, half = self.half
+
+        def image(of: Array) -> Array:
+            return contracted([(across, of), *rows, *self._copies(rest)], self._copied(letters))
+
         others = [term for i, term in enumerate(self.terms) if i != j]
-        rows = self.residual.shape[0]
-
-        def gradient() -> Array:
-            return contracted([*others, (self.output, self.residual.reshape(rows, *self.shape[1:]))], letters)
-
+        wanted = contracted([*others, self.pulled], letters)
         inverse = self._preconditioner(letters, others)
-        left = gradient()
+        left = wanted - image(half)
         step = direction = inverse(left)
-        strength = first = float(np.vdot(left, step))
-        array = array.copy()
+        strength = float(np.vdot(left, step))
+        enough = max(DECAY**2 * strength, NOISE**2 * float(np.vdot(wanted, inverse(wanted))))
+        array, half = array.copy(), half.copy()
         for _ in range(STEPS):
-            if not strength > DECAY**2 * first:
+            if not strength > enough:
                 break
-            image = contracted([*others, (letters, direction)], self.output).reshape(rows, -1)
-            pulled = image @ self.metric
-            curvature = float(np.vdot(pulled, image))
+            change = self._half([(letters, direction), *rest])[1]
+            pulled = image(change)
+            curvature = float(np.vdot(pulled, direction))
             if not curvature > 0:
                 break
             length = strength / curvature
             array += length * direction
-            self.residual -= length * pulled
-            left = gradient()
+            half += length * change
+            left = left - length * pulled
             step = inverse(left)
             before, strength = strength, float(np.vdot(left, step))
             direction = step + (strength / before) * direction
-        self.terms[j] = (letters, array)
+        self.terms[j], self.half = (letters, array), (across, half)
+
+    def _row_gram(self, j: int) -> Term:
+        """Return the regressed factor times itself, summed over the rows."""
+        letters, array = self.terms[j]
+        inner = letters.replace(self.output[0], "")
+        rows = np.moveaxis(array, letters.index(self.output[0]), 0)
+        flat = rows.reshape(len(rows), -1)
+        return inner + self._copied(inner), (flat.T @ flat).reshape(rows.shape[1:] * 2)
 
     def _preconditioner(self, letters: str, others: Sequence[Term]) -> Any:
         """Return the inverse of a product: the Gram matrix over the factor's ranks, the metric along its other axes."""
         batch = [c for c in letters if c in self.output and any(c in others_letters for others_letters, _ in others)]
         ranks = [c for c in letters if c not in self.output]
-        pool = iter(self._unused())
-        names: dict[str, str] = {}
-        for c in dict.fromkeys("".join(term_letters for term_letters, _ in others)):
-            names[c] = c if c in batch or c == self.output[0] else next(pool)
-        copies = [("".join(names[c] for c in term_letters), array) for term_letters, array in others]
-        links = [(c + names[c], self.marginals[c]) for c in names if c in self.marginals and names[c] != c]
-        form = "".join(batch) + "".join(ranks) + "".join(names[c] for c in ranks)
+        copies = self._copies(others, "".join(batch))
+        present = set("".join(term_letters for term_letters, _ in others))
+        links = [(c + self.second[c], a) for c, a in self.marginals.items() if c in present and c not in batch]
+        form = "".join(batch) + "".join(ranks) + "".join(self.second[c] for c in ranks)
         gram = contracted([*others, *copies, *links], form)
         size = math.prod(gram.shape[len(batch) : len(batch) + len(ranks)])
         inverted = _inverse(gram.reshape(-1, size, size))
@@ -263,10 +289,6 @@ class _Problem:
             return solved
 
         return apply
-
-    def _unused(self) -> list[str]:
-        used = set("".join(letters for letters, _ in self.terms) + self.output)
-        return [c for c in LETTERS if c not in used]
 
 
 def _inverse(matrices: Array) -> Array:

@@ -1,0 +1,164 @@
+"""Choosing: one candidate per convolution of a network, within a budget, and only what is measured to be faster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from tensorconv.allocation import Option, allocate
+from tensorconv.errors import ModelError, RankError
+from tensorconv.layers import ConvLayer, ConvSequence
+from tensorconv.models.candidates import Candidate, cost, dense
+from tensorconv.models.network import Site
+from tensorconv.models.paired_times import Ratio
+from tensorconv.models.plan import PlannedLayer
+from tensorconv.models.settings import Settings
+
+
+class Clock(Protocol):
+    """Measures what a sequence takes beside the layer it replaces."""
+
+    def ratio(self, layer: ConvLayer, sequence: ConvSequence, input_size: Sequence[int]) -> Ratio:
+        """Return the time of the sequence over that of the layer."""
+
+    def seconds(self, layer: ConvLayer, input_size: Sequence[int]) -> float:
+        """Return the time of a layer."""
+
+
+class Curve:
+    """The candidates of one convolution that are still in question.
+
+    Parameters
+    ----------
+    site : Site
+        The convolution.
+    found : sequence of Candidate
+        Its candidates.
+    weight : float
+        How much its squared error counts.
+    settings : Settings
+        What was asked.
+    clock : Clock
+        What measures them.
+    """
+
+    def __init__(
+        self, site: Site, found: Sequence[Candidate], weight: float, settings: Settings, clock: Clock | None
+    ) -> None:
+        self.site, self.settings, self.clock, self.weight = site, settings, clock, weight
+        self.before = dense(site)
+        self.open = [one for one in found if settings.error is None or one.error <= settings.error]
+        self.reason = "nothing cheaper was found" if not found else "nothing cheaper meets the error"
+        self.slow: list[Candidate] = []
+        if settings.of == "latency":
+            self.open = [self.timed(one) for one in self.open]
+            self.seconds = clock.seconds(site.layer, site.input_sizes[0]) if clock and self.open else 0.0
+
+    def timed(self, one: Candidate) -> Candidate:
+        """Return a candidate with its measured time."""
+        if one.ratio is not None or self.clock is None:
+            return one
+        sequence = one.sequence(self.site.layer, self.settings.seed)
+        found = self.clock.ratio(self.site.layer, sequence, self.site.input_sizes[0])
+        return replace(one, ratio=(found.median, found.low, found.high))
+
+    def cost(self, one: Candidate) -> int:
+        """Return what counts of a candidate; nanoseconds where it is latency."""
+        if self.settings.of != "latency":
+            return cost(one, self.settings.of)
+        return round(self.seconds * (one.ratio or (1.0,))[0] * len(self.site.input_sizes) * 1e9)
+
+    @property
+    def options(self) -> list[Option]:
+        """The layer as it is, and all candidates."""
+        as_it_is = Option(self.cost(self.before), 0.0)
+        return [as_it_is, *(Option(self.cost(one), self.weight * one.error**2, one) for one in self.open)]
+
+    def is_slow(self, one: Candidate) -> bool:
+        """Time a candidate; one that is not faster leaves, and with it all dearer ones of its kind."""
+        timed = self.timed(one)
+        self.open[self.open.index(one)] = timed
+        if timed.ratio is None or timed.ratio[2] < 1:
+            return False
+        self.slow.append(timed)
+        kind = (timed.method, timed.options)
+        self.open = [other for other in self.open if (other.method, other.options) != kind or other.macs < timed.macs]
+        return True
+
+    def planned(self, choice: Candidate | None) -> PlannedLayer:
+        """Return the choice; of a layer that is left alone, with the reason."""
+        note = ""
+        if choice is None:
+            note = self.reason if not self.open and not self.slow else "its error would cost more than it saves"
+            if self.slow and (not self.open or self.settings.error is not None):
+                fastest = min(one.ratio[0] for one in self.slow if one.ratio)
+                note = f"would not get faster: {len(self.slow)} measured, the fastest takes {fastest:.0%} of the time"
+        else:
+            choice = self.timed(choice) if self.settings.faster else choice
+        return PlannedLayer(self.site.name, str(self.site.layer), self.before, choice, note)
+
+
+def choose(curves: Sequence[Curve], others: Sequence[Site], settings: Settings) -> Mapping[str, PlannedLayer]:
+    """Choose one candidate per convolution.
+
+    With a budget, the choice of least total error is an integer program (:func:`tensorconv.allocate`); with an error,
+    every layer takes the cheapest that meets it. What is chosen is timed; what is not faster leaves, and the choice is
+    made again.
+
+    Parameters
+    ----------
+    curves : sequence of Curve
+        The convolutions with their candidates; these are changed.
+    others : sequence of Site
+        Convolutions that stay as they are, whose cost counts.
+    settings : Settings
+        What was asked.
+
+    Returns
+    -------
+    mapping of str to PlannedLayer
+        Name to choice, for those with candidates.
+
+    Raises
+    ------
+    ModelError
+        If the budget cannot be met.
+    """
+    while True:
+        picks = (
+            _allocated(curves, others, settings) if settings.error is None else [_cheapest(curve) for curve in curves]
+        )
+        chosen = [(curve, pick) for curve, pick in zip(curves, picks, strict=True) if pick is not None]
+        slow = [curve for curve, pick in chosen if settings.faster and curve.is_slow(pick)]
+        if not slow:
+            return {curve.site.name: curve.planned(pick) for curve, pick in zip(curves, picks, strict=True)}
+
+
+def _cheapest(curve: Curve) -> Candidate | None:
+    label: Candidate | None = min(curve.options, key=lambda option: (option.cost, option.error)).label
+    return label
+
+
+def _allocated(curves: Sequence[Curve], others: Sequence[Site], settings: Settings) -> list[Candidate | None]:
+    fixed = [Curve(site, (), 1.0, settings, None) for site in others]
+    if settings.of == "latency":
+        for one, curve in zip(fixed, others, strict=True):
+            clock = next((other.clock for other in curves if other.clock), None)
+            one.seconds = clock.seconds(curve.layer, curve.input_sizes[0]) if clock else 0.0
+    options = [curve.options for curve in (*curves, *fixed)]
+    total = sum(int(row[0].cost) for row in options)
+    limit = int(float(settings.budget or 0) * total)
+    least = sum(int(min(option.cost for option in row)) for row in options)
+    if least > limit:
+        share = -(-least * 1000 // total) / 1000 if total else 1.0
+        slow = sum(bool(curve.slow) for curve in curves)
+        cure = "ask for at least that, look at more layers, or offer smaller shares"
+        if slow:
+            cure += f"; {slow} layers have candidates that are not measured to be faster, which faster=False admits"
+        raise ModelError(f"budget={settings.budget:g} of {settings.of} cannot be met: {share:g} is the least; {cure}")
+    try:
+        chosen = allocate(options, limit)
+    except RankError as error:
+        raise ModelError(f"budget={settings.budget:g} cannot be shared: {error}") from error
+    return [row[i].label for row, i in zip(options, chosen, strict=True)][: len(curves)]

@@ -1,0 +1,198 @@
+"""Fitting: carries out a plan, layer by layer, each on what the layers before it have become."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tensorconv.errors import ModelError
+from tensorconv.layers import ConvLayer, ConvSequence
+from tensorconv.models.network import Batch, Network, Site
+from tensorconv.models.parallel import in_parallel
+from tensorconv.models.plan import Plan, PlannedLayer, fingerprint
+from tensorconv.models.planning import observed
+from tensorconv.models.progress import Progress, Watch, unwatched
+from tensorconv.models.work import WorkFolder
+from tensorconv.statistics import PatchStatistics
+from tensorconv.verdict import Report
+from tensorconv.verification import verify
+
+
+@dataclass(frozen=True)
+class CompressedLayer:
+    """One convolution of a network, as planned and as it has become.
+
+    Parameters
+    ----------
+    planned : PlannedLayer
+        The choice, or why it is left alone.
+    layer : ConvLayer
+        The convolution before.
+    sequence : ConvSequence or None
+        What has taken its place; None where it is left alone.
+    relative_error : float
+        Relative error of the kernel.
+    response_error : float or None
+        Relative error of the responses, on what the compressed layers before give; None without data.
+    report : Report or None
+        The check of the sequence against the layer.
+    """
+
+    planned: PlannedLayer
+    layer: ConvLayer
+    sequence: ConvSequence | None = None
+    relative_error: float = 0.0
+    response_error: float | None = None
+    report: Report | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name in the network."""
+        return self.planned.name
+
+
+def fit(
+    network: Network,
+    plan: Plan,
+    *,
+    batches: Sequence[Batch] | None = None,
+    work: WorkFolder | None = None,
+    jobs: int = 1,
+    watch: Watch = unwatched,
+) -> tuple[Network, tuple[CompressedLayer, ...]]:
+    """Carry out a plan.
+
+    With data, layers are fitted in order and asymmetrically (Zhang, Zou, He, Sun, 2015, section 2.3): to the responses
+    of the original network, on the inputs that the layers before them, compressed, give. The bias is corrected.
+
+    Parameters
+    ----------
+    network : Network
+        The network that the plan was made for.
+    plan : Plan
+        What every convolution is to become.
+    batches : sequence of dict, optional
+        Data whose responses are to be kept.
+    work : WorkFolder, optional
+        Where finished layers are kept.
+    jobs : int
+        Processes that fit layers at the same time, where there are no data.
+    watch : callable
+        Is told of the progress.
+
+    Returns
+    -------
+    network : Network
+        The compressed network.
+    layers : tuple of CompressedLayer
+        Its convolutions, each with its check.
+
+    Raises
+    ------
+    ModelError
+        If the plan is for another network.
+    """
+    kept = work or WorkFolder(None, {})
+    if plan.network != fingerprint(network.sites):
+        raise ModelError("the plan is for another network, or for other input sizes; make it again for this one")
+    sites = {site.name: site for site in network.sites}
+    todo = [one for one in plan.layers if one.choice is not None]
+    done: dict[str, CompressedLayer] = {}
+    fresh = _fresh(network, plan, todo, done, batches, kept, jobs)
+    for i, one in enumerate(todo):
+        watch(Progress("fitting layers", one.name, i, len(todo)))
+        done[one.name] = _kept_layer(one, sites[one.name], kept) or _keep(next(fresh), kept)
+    layers = tuple(done.get(one.name) or CompressedLayer(one, sites[one.name].layer) for one in plan.layers)
+    return network.replaced(_sequences(done), json.dumps(_record(layers))), layers
+
+
+def _fresh(
+    network: Network,
+    plan: Plan,
+    todo: Sequence[PlannedLayer],
+    done: dict[str, CompressedLayer],
+    batches: Sequence[Batch] | None,
+    kept: WorkFolder,
+    jobs: int,
+) -> Iterator[CompressedLayer]:
+    """Yield the layers that were not finished before, in order; with data, each looks at those that are done."""
+    sites = {site.name: site for site in network.sites}
+
+    def tasks() -> Iterator[tuple[Any, ...]]:
+        for one in todo:
+            site = sites[one.name]
+            if _kept_layer(one, site, kept) is None:
+                statistics = None
+                if batches is not None:
+                    statistics = observed(site, network.replaced(_sequences(done)), batches, network)
+                yield one, site, plan.settings.seed, statistics
+
+    return in_parallel(fit_layer, tasks(), jobs if batches is None else 1)
+
+
+def fit_layer(one: PlannedLayer, site: Site, seed: int, statistics: PatchStatistics | None) -> CompressedLayer:
+    """Return one convolution as planned, with its check.
+
+    Parameters
+    ----------
+    one : PlannedLayer
+        The choice.
+    site : Site
+        The convolution.
+    seed : int
+        Seed of a method with random starts.
+    statistics : PatchStatistics or None
+        Of its inputs and of the responses that it should give.
+
+    Returns
+    -------
+    CompressedLayer
+        The layer.
+
+    Raises
+    ------
+    ModelError
+        If the choice does not fit the layer.
+    """
+    if one.choice is None:
+        return CompressedLayer(one, site.layer)
+    f = one.choice.fitted(site.layer, seed, statistics)
+    return CompressedLayer(one, site.layer, f.sequence, f.relative_error, f.response_error, verify(site.layer, f))
+
+
+def _sequences(done: dict[str, CompressedLayer]) -> dict[str, ConvSequence]:
+    return {name: layer.sequence for name, layer in done.items() if layer.sequence is not None}
+
+
+def _keep(layer: CompressedLayer, kept: WorkFolder) -> CompressedLayer:
+    """Keep a finished layer; the sequence first, so that what is found is whole."""
+    if layer.sequence is not None and layer.report is not None:
+        kept.put_sequence(f"layer {layer.name}", layer.sequence)
+        values = {"errors": [layer.relative_error, layer.response_error], "report": layer.report.to_dict()}
+        kept.put(f"layer {layer.name}", values)
+    return layer
+
+
+def _kept_layer(one: PlannedLayer, site: Site, kept: WorkFolder) -> CompressedLayer | None:
+    values, sequence = kept.get(f"layer {one.name}"), kept.get_sequence(f"layer {one.name}")
+    if values is None or sequence is None:
+        return None
+    kernel, response = values["errors"]
+    return CompressedLayer(one, site.layer, sequence, kernel, response, Report.from_dict(values["report"]))
+
+
+def _record(layers: Sequence[CompressedLayer]) -> dict[str, Any]:
+    """Return what was done, for the network's metadata."""
+    return {
+        layer.name: {
+            "method": layer.planned.choice.method,
+            "options": dict(layer.planned.choice.options),
+            "rank": layer.planned.choice.rank,
+            "relative_error": layer.relative_error,
+            "response_error": layer.response_error,
+        }
+        for layer in layers
+        if layer.planned.choice is not None
+    }

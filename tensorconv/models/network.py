@@ -1,0 +1,79 @@
+"""What compression needs of a whole network, be it an ONNX graph or a torch module: its convolutions, in place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tensorconv.arrays import Array
+from tensorconv.layers import ConvLayer, ConvSequence
+from tensorconv.models.found import SkippedLayer
+
+Size = tuple[int, ...]
+Batch = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One convolution of a network, wherever and however often it is used.
+
+    Parameters
+    ----------
+    name : str
+        Its name, unique in the network.
+    layer : ConvLayer
+        The convolution, in ONNX with a batch norm that follows it folded in. Of a fully connected layer, the
+        pointwise convolution along one axis that it is.
+    input_sizes : tuple of tuple of int
+        Spatial size of its input at every use, on the example batch.
+    linear : bool
+        Whether it is a fully connected layer; what replaces it must be pointwise throughout.
+    """
+
+    name: str
+    layer: ConvLayer
+    input_sizes: tuple[Size, ...]
+    linear: bool = False
+
+
+class Network(Protocol):
+    """A network that can be run, looked into, and have convolutions replaced; replacing returns a new one."""
+
+    @property
+    def model(self) -> Any:
+        """The network itself: an onnx.ModelProto, a torch module."""
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The convolutions that can be replaced, in the order of their first use."""
+
+    @property
+    def skipped(self) -> tuple[SkippedLayer, ...]:
+        """Those that cannot, with reasons."""
+
+    @property
+    def example(self) -> Batch:
+        """A seeded batch of inputs by name, of the sizes that costs are for."""
+
+    def batches(self, data: Any) -> list[Batch]:
+        """Return data as batches of inputs by name, checked: an array, several by name, or a list of either.
+
+        More than 64 images in one array are split, unless the network fixes the size of a batch.
+        """
+
+    def run(self, batch: Batch) -> dict[str, Array]:
+        """Return the outputs by name."""
+
+    def capture(self, names: Sequence[str], batch: Batch) -> dict[str, list[tuple[Array, Array]]]:
+        """Return, for each of these sites and each of its uses, what goes in and what the convolution gives.
+
+        Inputs are (B, C, L1..LN) as ``site.layer`` takes them, responses as it gives them, batch norm included.
+        """
+
+    def replaced(self, sequences: Mapping[str, ConvSequence], record: str = "") -> Network:
+        """Return the network with sequences at some sites; the record, JSON text, goes into its metadata."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to a file, whole or not at all."""
