@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 from tensorconv.errors import GeometryError
@@ -93,24 +94,30 @@ def chain_cost(
     n_parameters = sum(count.parameters for count in counts) + n_bias
     if of == "parameters":
         return Fraction(n_parameters)
-    total = Fraction(0)
+    total: int | Fraction = 0
     size = None if input_size is None or not chain else chain[0][1].spatial_size(input_size)
-    positions = Fraction(1) if size is None else Fraction(math.prod(size))
+    positions: int | Fraction = 1 if size is None else math.prod(size)
     for (shape, geometry, *_), count in zip(chain, counts, strict=True):
         before = positions
         if size is None:
             ratio = math.prod(geometry.stride)
-            positions = before * ratio if geometry.transposed else before / ratio
+            if ratio > 1:  # whole numbers stay such, since these sums are looked at thousands of times
+                positions = before * ratio if geometry.transposed else Fraction(before) / ratio
         else:
-            size = geometry.output_size(size, shape[2:])
-            positions = Fraction(math.prod(size))
+            size = _output_size(geometry, size, tuple(shape[2:]))
+            positions = math.prod(size)
         if of == "macs":
             total += count.products * (before if geometry.transposed else positions)
         else:
             total += itemsize * (shape[1] * geometry.groups * before + shape[0] * positions)
     if of == "bytes" and input_size is not None:
         total += itemsize * n_parameters
-    return total
+    return Fraction(total)
+
+
+@lru_cache(maxsize=4096)  # searches for ranks ask thousands of times for few sizes
+def _output_size(geometry: ConvGeometry, size: tuple[int, ...], kernel_size: tuple[int, ...]) -> tuple[int, ...]:
+    return geometry.output_size(size, kernel_size)
 
 
 def layer_fan_in(step: tuple[Shape, ConvGeometry]) -> Fraction:

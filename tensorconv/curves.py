@@ -95,6 +95,7 @@ def trials(
     shares: Sequence[float],
     multiple: int,
     rng: Any,
+    quick: bool = False,
 ) -> Iterator[tuple[str, dict[str, Any], Factorization]]:
     """Yield what every variant of every method finds at several shares of the dense cost.
 
@@ -112,6 +113,8 @@ def trials(
         What the channels between layers shall be multiples of.
     rng : int or numpy.random.Generator
         Seed for methods with random starts.
+    quick : bool
+        Whether fits that iterate may stop early.
 
     Yields
     ------
@@ -141,5 +144,5 @@ def trials(
     for name in names:
         for variant in able[name].variants(layer):
             scheme = able[name].scheme(layer, **variant, **({"rng": rng} if able[name].seeded else {}))
-            for found in affordable(scheme, request, shares, multiple):
+            for found in affordable(scheme, request, shares, multiple=multiple, quick=quick):
                 yield name, variant, found

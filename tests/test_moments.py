@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tensorconv.arrays import Array
-from tensorconv.moments import Moments, approximating_shrinkage
+from tensorconv.moments import Moments, approximating_shrinkage, covariance_shrinkage
 
 G, O, N, P = 2, 3, 5, 60  # noqa: E741 - the letters of the shapes
 U = 2.0**-53
@@ -132,6 +132,20 @@ def test_the_scale_of_the_data_does_not_matter(power: int) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["regular", "dependent", "one"])
+@pytest.mark.parametrize("shrinkage", [1e-6, 1e-3, 0.3])
+def test_a_shrunk_covariance_is_solved_as_exactly_as_its_rows(kind: str, shrinkage: float) -> None:
+    patches, kernel = samples(kind)
+    found = moments(patches, wanted(patches, kernel), kernel, shrinkage)
+    assert found.is_conditioned
+    roots, targets = found._by_rows
+    scale = float(np.abs(found.metrics).max())
+    # a Cholesky and a QR decomposition of 5 columns: in the metric, 30 roundings times the root of the condition
+    limit = 30 * N * U * math.sqrt(N / shrinkage) * math.sqrt(N * scale) * float(np.linalg.norm(targets))
+    np.testing.assert_allclose(np.swapaxes(roots, 1, 2) @ roots, found.metrics, rtol=0, atol=100 * U * scale)
+    assert np.linalg.norm((found.targets - targets) @ np.swapaxes(roots, 1, 2)) <= limit
+
+
 # ---- shrinkage
 
 
@@ -149,6 +163,14 @@ def test_the_shrinkage_is_the_formula_of_the_paper() -> None:
     trace, squares = np.trace(s), np.trace(s @ s)
     expected = ((1 - 2 / p) * squares + trace**2) / ((400 + 1 - 2 / p) * (squares - trace**2 / p))
     assert approximating_shrinkage(few, 400) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1.0, 1e150])
+def test_the_shrinkage_of_a_covariance_is_that_of_its_root(scale: float) -> None:
+    roots = np.random.default_rng(0).standard_normal((2, 40, 6)) * np.arange(1.0, 7) / 10
+    covariances = scale * (np.swapaxes(roots, 1, 2) @ roots)
+    assert covariance_shrinkage(covariances, 400) == pytest.approx(approximating_shrinkage(roots, 400), rel=1e-12)
+    assert covariance_shrinkage(0 * covariances, 400) == approximating_shrinkage(0 * roots, 400) == 0
 
 
 def test_the_shrinkage_nearly_minimises_the_distance_from_the_true_covariance() -> None:

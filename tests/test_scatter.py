@@ -125,3 +125,16 @@ def test_constants_have_no_variance(square_root: bool, cuts: tuple[int, ...], co
         root, seen, missed = found.regression(2)
         assert root.shape[::2] == (2, 2)
         assert not np.concatenate([root.ravel(), seen.ravel(), missed]).any()
+
+
+@pytest.mark.parametrize("size", [3, 300])  # within a block of rows that are mirrored at a time, and beyond
+def test_what_stands_below_the_diagonal_means_nothing(size: int) -> None:
+    vectors = np.random.default_rng(6).standard_normal((2, size, 20))
+    found = scatter_of(vectors, square_root=False, cuts=(5,))
+    expected = found.covariance()
+    np.testing.assert_array_equal(expected, np.swapaxes(expected, 1, 2))
+    found.matrix[:, *np.tril_indices(size, -1)] = np.nan
+    np.testing.assert_array_equal(found.covariance(), expected)
+    np.testing.assert_array_equal(
+        found.copy().regression(size)[0], scatter_of(vectors, square_root=False, cuts=(5,)).regression(size)[0]
+    )

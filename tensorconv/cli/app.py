@@ -9,10 +9,14 @@ import typer
 from typer.core import TyperGroup
 
 import tensorconv
+from tensorconv.cli.apply import apply
+from tensorconv.cli.bench import bench
+from tensorconv.cli.compress import compress
 from tensorconv.cli.demo import demo
 from tensorconv.cli.export import export
 from tensorconv.cli.factorize import factorize
 from tensorconv.cli.inspect import inspect
+from tensorconv.cli.plan import plan
 from tensorconv.cli.verify import verify
 from tensorconv.errors import TensorconvError
 
@@ -38,7 +42,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _command in (inspect, factorize, verify, export, demo):  # help ends where numpydoc's sections begin
+_COMMANDS = (compress, plan, apply, bench, inspect, factorize, verify, export, demo)
+for _command in _COMMANDS:  # help ends where numpydoc's sections begin
     app.command(help=(getdoc(_command) or "").partition("\n\nParameters\n")[0])(_command)
 
 

@@ -1,10 +1,8 @@
-"""The demo: a small trained network, compressed layer by layer, checked, and run before and after."""
+"""The demo: a small trained network, compressed as a whole, checked, and run before and after."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,137 +11,91 @@ import numpy as np
 
 from tensorconv.arrays import Array
 from tensorconv.errors import MissingFrameworkError
-from tensorconv.export.files import save, write_whole
-from tensorconv.factorizations import Factorization, factorize
-from tensorconv.models import FoundLayer, read_layers
-from tensorconv.verdict import Report
-from tensorconv.verification import verify
+from tensorconv.models.compression import Compression, compress
+from tensorconv.models.planning import Evaluate
+from tensorconv.models.progress import Watch, unwatched
 
 NETWORK = Path(__file__).with_name("network.onnx")
 IMAGES = Path(__file__).with_name("images.npz")
-N_RESULTS = 6  # five convolutions, and the network as a whole
+METHODS = ("svd", "cp")
 _BATCH = 250
 
 
-@dataclass(frozen=True)
-class CompressedLayer:
-    """One convolution of the demo's network.
-
-    Parameters
-    ----------
-    found : FoundLayer
-        The convolution, with the size of its input.
-    factorization : Factorization
-        What takes its place; method "dense" where nothing cheaper meets the error.
-    report : Report
-        The check of the one against the other.
-    path : Path or None
-        Where the factors were saved; None where the layer stays dense.
-    """
-
-    found: FoundLayer
-    factorization: Factorization
-    report: Report
-    path: Path | None
-
-
-@dataclass(frozen=True)
-class CompressedNetwork:
-    """The whole network, before and after.
-
-    Parameters
-    ----------
-    macs : (int, int)
-        Multiply-accumulates of all convolutions per image.
-    n_parameters : (int, int)
-        Stored entries of all convolutions.
-    accuracy : (float, float)
-        Share of the images that ONNX Runtime classifies rightly.
-    n_images : int
-        Number of images.
-    path : Path
-        Where the compressed network was saved.
-    """
-
-    macs: tuple[int, int]
-    n_parameters: tuple[int, int]
-    accuracy: tuple[float, float]
-    n_images: int
-    path: Path
-
-
 def run(
-    folder: str | PathLike[str] = "tensorconv-demo", *, error: float = 0.15
-) -> Iterator[CompressedLayer | CompressedNetwork]:
+    folder: str | PathLike[str] = "tensorconv-demo", *, budget: float = 0.25, jobs: int = 1, watch: Watch = unwatched
+) -> Compression:
     """Compress the demo's network; needs no connection.
+
+    Layers are fitted to the network's responses to images that it was trained on, without their labels; its accuracy
+    is that on 1,000 others.
 
     Parameters
     ----------
     folder : path-like
-        Where the factors (one .safetensors per layer) and the network (.onnx) are saved; made if missing.
-    error : float
-        Largest relative error of each kernel.
+        Where the network (network.onnx) and the plan (plan.json) are saved; made if missing.
+    budget : float
+        Largest share of the multiply-accumulates.
+    jobs : int
+        Number of processes.
+    watch : callable
+        Is told of the progress.
 
-    Yields
-    ------
-    CompressedLayer
-        Each convolution in order, as soon as it is done.
-    CompressedNetwork
-        The whole, at last.
+    Returns
+    -------
+    Compression
+        The network, the plan, a proof for every layer, and the network before and after.
 
     Raises
     ------
     MissingFrameworkError
-        If onnx, onnxruntime or safetensors are not installed.
+        If onnx or onnxruntime are not installed.
     """
-    for package in ("onnx", "onnxruntime", "safetensors"):
+    for package in ("onnx", "onnxruntime"):
         try:
             importlib.import_module(package)
         except ImportError as missing:
             raise MissingFrameworkError(f"the demo needs {package}: pip install 'tensorconv[cli]'") from missing
-    from tensorconv.demo.splice import splice
-
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    done = []
-    for found in read_layers(NETWORK):
-        layer = found.layer
-        f = factorize(layer, error=error, input_size=found.input_size)
-        path = None if f.method == "dense" else target / f"{layer.name}.safetensors"
-        if path is not None:
-            save(path, f)
-        done.append(CompressedLayer(found, f, verify(layer, f, input_size=found.input_size), path))
-        yield done[-1]
-    onnx = importlib.import_module("onnx")
-    before = onnx.load(str(NETWORK))
-    after = splice(before, {layer.found.layer.name: layer.factorization.sequence for layer in done if layer.path})
-    content = after.SerializeToString()
-    network = target / "network.onnx"
-    write_whole(network, content)
-    images, labels = _test_images()
-    yield CompressedNetwork(
-        _sums([layer.report.macs for layer in done]),
-        _sums([layer.report.n_parameters for layer in done]),
-        (_accuracy(before.SerializeToString(), images, labels), _accuracy(content, images, labels)),
-        len(labels),
-        network,
+    done = compress(
+        NETWORK, budget=budget, data=images("calibration"), evaluate=accuracy(), methods=METHODS, jobs=jobs, watch=watch
     )
+    done.save(target / "network.onnx")
+    done.plan.save(target / "plan.json")
+    return done
 
 
-def _test_images() -> tuple[Array, Array]:
-    """Return the images (n, 1, 28, 28) in [-1, 1], as the network was trained on, and their labels."""
+def images(name: str = "images") -> Array:
+    """Return images that are shipped with the demo.
+
+    Parameters
+    ----------
+    name : {"images", "calibration"}
+        The first 1,000 test images, or the first 320 that the network was trained on.
+
+    Returns
+    -------
+    ndarray, shape (n, 1, 28, 28)
+        The images in [-1, 1], as the network takes them.
+    """
     with np.load(IMAGES, allow_pickle=False) as arrays:
-        return arrays["images"][:, None].astype(np.float32) / np.float32(127.5) - 1, arrays["labels"]
+        return np.asarray(arrays[name][:, None].astype(np.float32) / np.float32(127.5) - 1)
 
 
-def _accuracy(network: bytes, images: Array, labels: Array) -> float:
-    """Return the share of images that a network classifies rightly."""
-    runtime: Any = importlib.import_module("onnxruntime")
-    session = runtime.InferenceSession(network, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    batches = [session.run(None, {name: images[i : i + _BATCH]})[0] for i in range(0, len(images), _BATCH)]
-    return float(np.mean(np.concatenate(batches).argmax(axis=1) == labels))
+def accuracy() -> Evaluate:
+    """Return the evaluation of the demo: the percentage of the test images that a network classifies rightly.
 
+    Returns
+    -------
+    callable
+        Takes a function from a batch to outputs by name.
+    """
+    test = images()
+    with np.load(IMAGES, allow_pickle=False) as arrays:
+        labels = arrays["labels"]
 
-def _sums(pairs: list[tuple[int, int]]) -> tuple[int, int]:
-    return sum(before for before, _ in pairs), sum(after for _, after in pairs)
+    def evaluate(run: Any) -> float:
+        batches = [run({"images": test[i : i + _BATCH]})["logits"] for i in range(0, len(test), _BATCH)]
+        return float(100 * np.mean(np.concatenate(batches).argmax(axis=1) == labels))
+
+    return evaluate

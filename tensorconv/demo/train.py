@@ -21,7 +21,7 @@ from torch import nn
 # (in, out, kernel size, pooled after): every convolution is dense, padded to keep its size, and has stride 1
 CONVOLUTIONS = ((1, 32, 5, True), (32, 64, 3, False), (64, 64, 3, True), (64, 128, 3, False), (128, 128, 3, False))
 N_CLASSES = 10
-N_SHIPPED = 1000
+N_SHIPPED, N_CALIBRATION = 1000, 320
 logger = logging.getLogger(__name__)
 
 
@@ -127,7 +127,7 @@ def to_onnx(model: nn.Sequential) -> onnx.ModelProto:
 
 
 def main() -> None:
-    """Train, report the accuracy on the 10,000 test images, write the network and the first 1,000 of them."""
+    """Train, report the accuracy on the 10,000 test images, and write the network with some images of both sets."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
@@ -137,7 +137,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.manual_seed(arguments.seed)
     model = network()
-    train(model, *read_split(arguments.data, "train"), arguments.epochs)
+    seen, classes = read_split(arguments.data, "train")
+    train(model, seen, classes, arguments.epochs)
     model.eval()
     images, labels = read_split(arguments.data, "t10k")
     with torch.no_grad():
@@ -149,6 +150,7 @@ def main() -> None:
         arguments.folder / "images.npz",
         images=images[:N_SHIPPED, 0].numpy(),
         labels=labels[:N_SHIPPED].numpy().astype(np.uint8),
+        calibration=seen[:N_CALIBRATION, 0].numpy(),
     )
 
 

@@ -1,5 +1,6 @@
 """Factorizations of convolution kernels: one method, one file."""
 
+from tensorconv.factorizations.affordable import affordable
 from tensorconv.factorizations.best import Trial, factorize
 from tensorconv.factorizations.cp import cp
 from tensorconv.factorizations.decoupled import decoupled
@@ -10,7 +11,7 @@ from tensorconv.factorizations.initialize import initialize
 from tensorconv.factorizations.interchange import from_tensorly
 from tensorconv.factorizations.registry import methods, register, registered
 from tensorconv.factorizations.scheme import Scheme
-from tensorconv.factorizations.solve import Request, affordable, refitted, solve
+from tensorconv.factorizations.solve import Request, refitted, solve
 from tensorconv.factorizations.svd import svd
 from tensorconv.factorizations.tensor_train import tensor_train
 from tensorconv.factorizations.toeplitz import ChannelwiseFit, channelwise, classification_layer

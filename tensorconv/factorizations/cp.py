@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tensorconv.errors import RankError
-from tensorconv.factorizations.cp_fitter import CPFitter
+from tensorconv.factorizations.cp_fitter import HIGH, CPFitter
 from tensorconv.factorizations.factorization import Factorization
 from tensorconv.factorizations.registry import register
 from tensorconv.factorizations.response_fitter import SPATIAL, ResponseFitter, Terms
@@ -21,6 +21,9 @@ from tensorconv.integers import flag
 from tensorconv.layers import ConvLayer, as_layer
 from tensorconv.moments import Moments
 from tensorconv.text import product
+
+LARGE = 2e8  # entries times rank from which on sweeps over a kernel take seconds
+START_SWEEPS = 100  # of a kernel so large, before those that know the data
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,15 @@ class CPResponseFitter(ResponseFitter[CP]):
         taps = {f"axis{a}": "r" + SPATIAL[a] for a in sorted(self.scheme.axes)}
         letters = {"in": "ri", "out": "or", "spatial": "r" + SPATIAL[: len(self.shape) - 3]} | taps
         return [(letters[name], factors[name]) for name in letters if name in factors]
+
+    def starts(self, rank: Rank) -> list[Factors]:
+        """Of a large kernel, few sweeps with whitened channels: those in the metric itself are worth more."""
+        if rank[0] * self.targets[0].size < LARGE or rank[0] > HIGH * self.scheme.maximum[0]:
+            return super().starts(rank)
+        surrogate = self.surrogate
+        if isinstance(surrogate, CPFitter):
+            surrogate.most = min(surrogate.most, START_SWEEPS)
+        return [surrogate.factors(rank)]
 
     def factors(self, rank: Rank) -> Factors:
         """Give all factors of a term one norm."""

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from tensorconv.factorizations.cp import CP
 
 STARTS = 4  # Gaussian starts that are screened
-WARM_SWEEPS = 80  # of a fit that starts from a neighbour's factors or from slices; a Gaussian start takes up to 200
+SWEEPS = 200  # of a fit from a Gaussian start
+QUICK_SWEEPS = 30  # of a fit that is only compared
+WARM_SWEEPS = 80  # of a fit that starts from a neighbour's factors or from slices
 FITTED = 2e10  # floating-point operations of the dearest sweep that is worth it for a rank above all modes
 HIGH = 0.8  # share of the largest rank above which slices are hard to beat
 MARGIN = 1e-3  # share of a target that is left for the rounding of stored factors
@@ -45,7 +47,12 @@ class CPFitter(Fitter["CP"]):
         self.seed = int(generator.integers(2**63))
         self.target, self.searching = 0.0, False  # the error that a search is after: fits stop there
         self.slack = 1 + float(scheme.correction)  # by what factor a fit's error may grow afterwards
+        self.most, self.n_starts = SWEEPS, STARTS  # sweeps of any fit, and starts that are screened
         self.latest: dict[int, list[Array]] = {}  # group -> factors of the fit before
+
+    def hasten(self) -> None:
+        """Take one start, and few sweeps."""
+        self.most, self.n_starts = QUICK_SWEEPS, 1
 
     @property
     def tensors(self) -> Array:
@@ -72,12 +79,12 @@ class CPFitter(Fitter["CP"]):
         if before is not None:
             more = max(rank - before[0].shape[1], 0)
             start = [np.hstack([f[:, :rank], rng.standard_normal((len(f), more)) / len(f)]) for f in before]
-            found = cp_als(tensor, rank, start=start, n_iter_max=WARM_SWEEPS, target=target)
+            found = cp_als(tensor, rank, start=start, n_iter_max=min(WARM_SWEEPS, self.most), target=target)
         else:
-            found = cp_als(tensor, rank, rng=rng, n_starts=STARTS, target=target)
+            found = cp_als(tensor, rank, rng=rng, n_starts=self.n_starts, n_iter_max=self.most, target=target)
             if rank > max(tensor.shape) and found.relative_error > self.slice_errors[group][rank]:
                 start = _shared(*slice_svd(tensor, rank))
-                found = cp_als(tensor, rank, start=start, n_iter_max=WARM_SWEEPS, target=target)
+                found = cp_als(tensor, rank, start=start, n_iter_max=min(WARM_SWEEPS, self.most), target=target)
         self.latest[group] = _shared(found.weights, found.factors)
         if self.scheme.correction:
             found = cp_epc(tensor, found, error=self.slack * found.relative_error)

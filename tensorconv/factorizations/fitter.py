@@ -54,6 +54,9 @@ class Fitter(ABC, Generic[S]):
         blocks = self._kernel.astype(np.float32, copy=False)
         return blocks if self.scale == 1 else blocks / np.float32(self.scale)
 
+    def hasten(self) -> None:
+        """Let fits that iterate stop early; nothing to do where there are none."""
+
     @abstractmethod
     def factors(self, rank: Rank) -> Factors:
         """Return factors of the blocks.

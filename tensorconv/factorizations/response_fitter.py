@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +15,7 @@ from tensorconv import searches
 from tensorconv.errors import RankError
 from tensorconv.factorizations.fitter import Fitter, Spectra, relative_tails
 from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme
+from tensorconv.factorizations.whitening import Whitening
 from tensorconv.layers import ConvLayer
 from tensorconv.linalg import contracted, metric_als, unit_scale
 from tensorconv.moments import Moments
@@ -24,8 +24,8 @@ S = TypeVar("S", bound=Scheme)
 Terms = list[tuple[str, Array]]
 SPATIAL = "xyzwvuXYZWVU"  # letters of the spatial axes
 RUNGS = 48  # shares of the cost that are looked at where a method has several ranks
+SWEEPS, QUICK_SWEEPS = 60, 3  # in the metric, of a fit and of one that is only compared
 EXACT = 1e-12  # an error of the responses that steps in the metric could only blur
-FLOOR = 1e-8  # of a channel metric, as a share of its largest eigenvalue: it only changes coordinates
 
 
 class ResponseFitter(Fitter[S]):
@@ -50,9 +50,33 @@ class ResponseFitter(Fitter[S]):
         self.start: Factors | None = None  # factors of the scheme's ranks to go on from
         self.latest: tuple[Rank, list[Factors]] | None = None  # ranks and starts of the fit before
         self.plain = scheme.fitter()
-        self.whitening = [self._mode_roots(metric) for metric in self.metrics]
-        turned = [self._whitened(t, root) for t, (root, _) in zip(self.targets, self.whitening, strict=True)]
-        self.surrogate, self.surrogate_scale = self._ordinary(np.stack(turned))
+        self.most = SWEEPS
+
+    @cached_property
+    def whitening(self) -> list[Whitening]:
+        """Per group, that of the modes."""
+        sizes = dict(zip("i" + SPATIAL, self.shape[2:], strict=False))
+        return [Whitening.of(metric, sizes, self.modes, diagonal=self.keeps_channels) for metric in self.metrics]
+
+    @cached_property
+    def whitened(self) -> tuple[Fitter[Any], float]:
+        """The scheme's own fitter of the whitened kernel over its scale, and the scale."""
+        letters, shape = "oi" + SPATIAL[: len(self.shape) - 3], self.shape[1:]
+        turned = [w.applied((letters, t.reshape(shape)))[1] for t, w in zip(self.targets, self.whitening, strict=True)]
+        fitter, scale = self._ordinary(np.stack(turned))
+        if self.most < SWEEPS:
+            fitter.hasten()
+        return fitter, scale
+
+    @property
+    def surrogate(self) -> Fitter[Any]:
+        """The scheme's own fitter of the whitened kernel."""
+        return self.whitened[0]
+
+    def hasten(self) -> None:
+        """Take few sweeps in the metric, after few of the kernels to start from; before any fit."""
+        self.most = QUICK_SWEEPS
+        self.plain.hasten()
 
     @cached_property
     def roots(self) -> Array:
@@ -105,6 +129,21 @@ class ResponseFitter(Fitter[S]):
             factors[name] *= scale ** (1 / len(carriers))
         return factors
 
+    def starts(self, rank: Rank) -> list[Factors]:
+        """Return factors of the kernel with whitened channels, and maybe those of the kernel as it is.
+
+        Parameters
+        ----------
+        rank : tuple of int
+            The ranks.
+
+        Returns
+        -------
+        list of dict of str to ndarray
+            One or two sets of factors.
+        """
+        return [self.surrogate.factors(rank), self.plain.factors(rank)]
+
     def carriers(self, factors: Factors) -> list[str]:
         """As the scheme's own fitter has it."""
         return self.plain.carriers(factors)
@@ -149,11 +188,10 @@ class ResponseFitter(Fitter[S]):
             starts = [self._group_terms(self.start, group, 1 / self.scale)]
         else:
             if self.latest is None or self.latest[0] != rank:  # one fit of all groups
-                self.latest = rank, [self.plain.factors(rank), self.surrogate.factors(rank)]
-            plain, whitened = self.latest[1]
-            starts = [self._group_terms(plain, group), self._group_terms(whitened, group, self.surrogate_scale)]
-            first = next(j for j, (letters, _) in enumerate(starts[1]) if "i" in letters)
-            starts[1][first] = self._mixed(starts[1][first], self.whitening[group][1])
+                self.latest = rank, self.starts(rank)
+            whitened, *plain = self.latest[1]
+            first = self._group_terms(whitened, group, self.whitened[1])
+            starts = [*(self._group_terms(f, group) for f in plain), self.whitening[group].restored(first)]
         used = set("".join(letters for letters, _ in starts[0]))
         output = "oi" + "".join(c for c in SPATIAL if c in used)
         sizes = [n for n, c in zip(self.shape[1:], "oi" + SPATIAL, strict=False) if c in output]
@@ -166,7 +204,9 @@ class ResponseFitter(Fitter[S]):
         if distances[0] <= EXACT**2 * float(np.vdot(target @ metric, target)):
             return starts[0], output
         best = starts[int(np.argmin(distances))]
-        found = metric_als(best, output, target.reshape(sizes), metric, limit=self.row_limit(rank))
+        found = metric_als(
+            best, output, target.reshape(sizes), metric, limit=self.row_limit(rank), n_iter_max=self.most
+        )
         return found.terms, output
 
     def _group_terms(self, factors: Factors, group: int, scale: float = 1.0) -> Terms:
@@ -175,48 +215,21 @@ class ResponseFitter(Fitter[S]):
         return [(terms[0][0], terms[0][1] * scale), *terms[1:]]
 
     @cached_property
-    def mode(self) -> str:
-        """Letters of the in-channels, and of the axes that all factors with in-channels have too."""
+    def modes(self) -> list[str]:
+        """Letters of the axes of the input that are whitened together, as the same factor has them all.
+
+        Where several ranks are weighed against each other, that is the mode of the in-channels alone.
+        """
         shapes = self.scheme.factor_shapes((1,) * len(self.scheme.maximum))
         terms = [c for c, _ in self.terms({name: np.empty(shape[1:]) for name, shape in shapes.items()})]
-        return "".join(c for c in self._axes if all((c in letters) == ("i" in letters) for letters in terms))
-
-    @property
-    def _axes(self) -> str:
-        """Letters of the input's axes."""
-        return "i" + SPATIAL[: len(self.shape) - 3]
-
-    def _mode_roots(self, metric: Array) -> tuple[Array, Array]:
-        """Return the root of the metric of the mode alone, and its inverse; diagonal where channels are kept."""
-        sizes = dict(zip(self._axes, self.shape[2:], strict=True))
-        grid, n = metric.reshape(*sizes.values(), *sizes.values()), len(sizes)
-        labels = [*range(n), *(n + a if c in self.mode else a for a, c in enumerate(sizes))]
-        kept = [a for a, c in enumerate(sizes) if c in self.mode]
-        size = math.prod(sizes[c] for c in self.mode)
-        alone = np.einsum(grid, labels, kept + [n + a for a in kept]).reshape(size, size) * (size / len(metric))
-        if self.keeps_channels:
-            alone = np.diag(np.diag(alone))
-        values, vectors = np.linalg.eigh(alone)
-        top = float(values[-1])
-        roots = np.sqrt(np.maximum(values, FLOOR * top)) if top > 0 else np.ones(size)
-        return (vectors * roots) @ vectors.T, (vectors / roots) @ vectors.T
+        owners = {c: tuple(c in letters for letters in terms) for c in "i" + SPATIAL[: len(self.shape) - 3]}
+        modes = ["".join(c for c in owners if owners[c] == has) for has in dict.fromkeys(owners.values()) if any(has)]
+        return modes[:1] if len(shapes) > 2 or self.keeps_channels else modes
 
     @property
     def keeps_channels(self) -> bool:
         """Whether several factors have the in-channels, so that these cannot be mixed."""
         return False
-
-    def _whitened(self, kernel: Array, root: Array) -> Array:
-        """Multiply the mode of (O/G, I K) by a symmetric matrix."""
-        return self._mixed(("o" + self._axes, kernel.reshape(self.shape[1:])), root)[1].reshape(kernel.shape)
-
-    def _mixed(self, term: tuple[str, Array], matrix: Array) -> tuple[str, Array]:
-        """Multiply the mode of a factor, its axes together, by a symmetric matrix."""
-        letters, array = term
-        axes = [letters.index(c) for c in self.mode]
-        last = list(range(array.ndim - len(axes), array.ndim))
-        moved = np.moveaxis(array, axes, last)
-        return letters, np.moveaxis((moved.reshape(-1, len(matrix)) @ matrix).reshape(moved.shape), last, axes)
 
     def spectra(self) -> list[Array]:
         """Those of the kernel with whitened channels."""
@@ -228,7 +241,7 @@ class ResponseFitter(Fitter[S]):
 
     def by_rule(self, rule: Any) -> Rank:
         """Ask the rule about the spectra of this fit, as the scheme's own fitter does about its own."""
-        return self.surrogate.by_rule(lambda _, maximum: rule(Spectra(self), maximum))
+        return self.plain.by_rule(lambda _, maximum: rule(Spectra(self), maximum))
 
     def meet_error(
         self, attempt: Callable[[Rank], float], error: float, maximum: Rank, cost: Callable[[Rank], Fraction]
@@ -251,8 +264,8 @@ class ResponseFitter(Fitter[S]):
         return ladder[found - 1]
 
     def meet_budget(self, cost: Callable[[Rank], Fraction], limit: Fraction, maximum: Rank) -> Rank | None:
-        """Choose on the kernel with whitened channels."""
-        return self.surrogate.meet_budget(cost, limit, maximum)
+        """Choose on the kernel with whitened channels, where there is something to choose."""
+        return (self.surrogate if len(maximum) > 1 else self.plain).meet_budget(cost, limit, maximum)
 
     def _ordinary(self, kernels: Array) -> tuple[Fitter[Any], float]:
         """Return the scheme's own fitter of kernels over their scale, and the scale."""

@@ -16,7 +16,6 @@ from tensorconv.cost import chain_cost
 from tensorconv.errors import KernelError, KernelTypeError, RankError
 from tensorconv.factorizations.factorization import Factorization, relative_error
 from tensorconv.factorizations.fitter import Fitter
-from tensorconv.factorizations.multiples import rounded
 from tensorconv.factorizations.scheme import Factors, Rank, Scheme
 from tensorconv.layers import ConvLayer
 from tensorconv.linalg import one_blas_thread
@@ -128,7 +127,7 @@ def solve(scheme: Scheme, request: Request) -> Factorization:
 
         def attempt(rank: Rank) -> float:
             if rank not in errors:
-                found = _fitted(scheme, fitter, rank, moments)
+                found = fitted(scheme, fitter, rank, moments)
                 errors[rank] = found.error
                 if request.error is None or found.error <= request.error:
                     kept[:] = [found]
@@ -136,41 +135,7 @@ def solve(scheme: Scheme, request: Request) -> Factorization:
 
         rank = _choose_rank(scheme, fitter, request, attempt, cost, dense)
         attempt(rank)
-        return kept[0] if kept[0].ranks == rank else _fitted(scheme, fitter, rank, moments)
-
-
-def affordable(scheme: Scheme, request: Request, shares: Sequence[float], multiple: int = 1) -> list[Factorization]:
-    """Return the factorizations that meet several budgets; what one fit has found serves the next.
-
-    Parameters
-    ----------
-    scheme : Scheme
-        The method, bound to a layer.
-    request : Request
-        A request for a budget, which stands for all others.
-    shares : sequence of float
-        The budgets; those that not even rank 1 meets are left out.
-    multiple : int
-        Ranks are rounded so that channels between the layers are multiples of this; they then meet the budgets nearly.
-
-    Returns
-    -------
-    list of Factorization
-        One for every rank found, falling.
-    """
-    layer = scheme.layer
-    dense = request.cost(layer, layer.chain)
-    with one_blas_thread():
-        moments = None if request.statistics is None else request.statistics.moments(layer)
-        fitter = scheme.fitter() if moments is None else scheme.response_fitter(moments)
-        met = [
-            fitter.meet_budget(
-                lambda rank: request.cost(layer, scheme.chain(rank)), Fraction(float(share)) * dense, scheme.maximum
-            )
-            for share in sorted(shares, reverse=True)
-        ]
-        ranks_found = dict.fromkeys(rounded(scheme, rank, multiple) for rank in met if rank is not None)
-        return [_fitted(scheme, fitter, rank, moments) for rank in ranks_found]
+        return kept[0] if kept[0].ranks == rank else fitted(scheme, fitter, rank, moments)
 
 
 def refitted(found: Factorization, statistics: Any) -> Factorization:
@@ -192,7 +157,7 @@ def refitted(found: Factorization, statistics: Any) -> Factorization:
         moments = statistics.moments(found.layer)
         fitter = found.scheme.response_fitter(moments)
         fitter.start = dict(found.factors)
-        return _fitted(found.scheme, fitter, found.ranks, moments)
+        return fitted(found.scheme, fitter, found.ranks, moments)
 
 
 def _choose_rank(
@@ -259,7 +224,30 @@ def given_rank(scheme: Scheme, rank: Any) -> Rank:
     return chosen
 
 
-def _fitted(scheme: Scheme, fitter: Fitter[Any], rank: Rank, moments: Moments | None) -> Factorization:
+def fitted(scheme: Scheme, fitter: Fitter[Any], rank: Rank, moments: Moments | None) -> Factorization:
+    """Return the factorization at a rank, in the layer's type and with its true error.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        The method, bound to a layer.
+    fitter : Fitter
+        What finds the factors.
+    rank : tuple of int
+        The ranks.
+    moments : Moments or None
+        Of the data whose responses are to be kept, for the bias and the error.
+
+    Returns
+    -------
+    Factorization
+        The result.
+
+    Raises
+    ------
+    KernelError
+        If a factor or the bias overflows the layer's type.
+    """
     factors = fitter.factors(rank)
     carriers = fitter.carriers(factors)
     # An even part of the power of two that the kernel was scaled by; the whole exponent's root would lose digits.

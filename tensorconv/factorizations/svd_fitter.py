@@ -28,6 +28,8 @@ class SplitSVDFitter(Fitter["SplitSVD"]):
         What is to be fitted.
     """
 
+    scheme: SplitSVD
+
     @cached_property
     def unfolding(self) -> Array:
         """The matrices (G, O K_B, I K_A)."""
@@ -63,6 +65,8 @@ class SplitSVDResponseFitter(ResponseFitter["SplitSVD"]):
     moments : Moments
         Of the data.
     """
+
+    scheme: SplitSVD
 
     def terms(self, factors: Factors) -> Terms:
         """Every axis has its letter in the layer that owns it."""

@@ -2,13 +2,14 @@
 
 from tensorconv.linalg.binary_dictionary import binary_dictionary
 from tensorconv.linalg.compensation import CompensatedSlices, compensated_slices
+from tensorconv.linalg.contraction import contracted
 from tensorconv.linalg.cp import CPDecomposition, cp_als
 from tensorconv.linalg.cp_epc import cp_epc
 from tensorconv.linalg.dictionary import Dictionary, sparse_dictionary
 from tensorconv.linalg.evbmf import EVBMF, evbmf, posterior_spectrum
 from tensorconv.linalg.gsvd import GSVD, gsvd
 from tensorconv.linalg.metric import metric_svd
-from tensorconv.linalg.metric_als import MetricFit, contracted, metric_als
+from tensorconv.linalg.metric_als import MetricFit, metric_als
 from tensorconv.linalg.randomness import as_generator
 from tensorconv.linalg.regression import reduced_rank_regression
 from tensorconv.linalg.scaling import balance, square_safe_scale, unit_scale

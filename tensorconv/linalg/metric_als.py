@@ -6,27 +6,26 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from tensorconv.linalg.contraction import Term, contracted
 from tensorconv.linalg.scaling import square_safe_scale
 
 Array = NDArray[Any]
-Term = tuple[str, Array]
 STEPS = 3  # of conjugate gradients for a factor, before the next one has its turn
+SMALL = 10  # how many times smaller than the largest a factor takes one, as all cost the same
 DECAY = 1e-3  # of the preconditioned residual, at which they stop sooner
 NOISE = 1e-13  # of the gradient's two parts, below which their difference is rounding
 FLAT = 1e-7  # errors whose squares are differences of rounding
 SINGULAR = 1e-12  # eigenvalues of Gram matrices of features of one size below this share of the largest are noise
 UNSEEN = 1e-15  # share of the metric's trace below which it does not see a direction
 RIDGE = 1e-6  # of preconditioners, as a share of the mean diagonal
-ENTRIES = 2**40  # no limit of intermediate products: with numpy's, three factors at a time miss the BLAS
-FEW = 5  # factors whose orders are all tried
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+GROWTH = 2.0  # of that, where it pays
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,13 +52,14 @@ def metric_als(
     *,
     limit: int | None = None,
     n_iter_max: int = 60,
-    tol: float = 1e-3,
+    tol: float = 3e-3,
 ) -> MetricFit:
     """Minimise ``||(T - M) C^(1/2)||`` over tensors M that are a product of factors, from given factors.
 
     The factor that alone has the output's first letter is a linear regression on what the others make of the input,
     and solved as such; any other factor takes a few steps of conjugate gradients, preconditioned by the Gram matrix of
-    the others. No step raises the error. This is distribution-aware Tucker and CP (Kalle et al., 2025) for any formula.
+    the others. After every sweep all go further in the direction of it, which is taken back where the error would rise.
+    This is distribution-aware Tucker and CP (Kalle et al., 2025) for any formula.
 
     Parameters
     ----------
@@ -92,45 +92,15 @@ def metric_als(
     True
     """
     problem = _Problem(list(terms), output, target, metric, limit)
-    errors = [problem.begin()]
+    errors, gains = [problem.begin()], True
     kept = list(problem.terms)
-    while len(errors) <= n_iter_max and errors[-1] > FLAT:
+    while len(errors) <= n_iter_max and errors[-1] > FLAT and gains:
         error = problem.sweep()
-        if not error <= errors[-1]:  # by rounding alone
-            break
-        errors.append(error)
-        kept = list(problem.terms)
-        if error >= (1 - tol) * errors[-2]:
-            break
+        gains = error < (1 - tol) * errors[-1]
+        if error <= errors[-1]:  # else by rounding alone
+            errors.append(error)
+            kept = list(problem.terms)
     return MetricFit(kept, errors)
-
-
-def contracted(terms: Sequence[Term], output: str) -> Array:
-    """Return the product of factors.
-
-    Parameters
-    ----------
-    terms : sequence of (str, ndarray)
-        Arrays and the letters of their axes.
-    output : str
-        Letters of the result.
-
-    Returns
-    -------
-    ndarray
-        The sum over all other letters.
-    """
-    formula = ",".join(letters for letters, _ in terms) + "->" + output
-    path = _path(formula, *(array.shape for _, array in terms)) if len(terms) > 1 else False
-    product: Array = np.einsum(formula, *(array for _, array in terms), optimize=path)
-    return product
-
-
-@lru_cache
-def _path(formula: str, *shapes: tuple[int, ...]) -> Any:
-    """Return the order of pairwise products with the fewest operations; few are looked at where factors are many."""
-    kind = "optimal" if len(shapes) <= FEW else "greedy"
-    return np.einsum_path(formula, *(np.broadcast_to(0.0, shape) for shape in shapes), optimize=(kind, ENTRIES))[0]
 
 
 class _Problem:
@@ -146,13 +116,13 @@ class _Problem:
         sizes = target.shape[1:]
         self.metric: Term = (output[1:] + self._copied(output[1:]), scaled.reshape(*sizes, *sizes))
         self.pulled: Term = (output, (target.reshape(len(target), -1) @ scaled).reshape(target.shape))
-        self.target = target
+        self.target, self.trace = target, float(np.trace(scaled))
         self.squared_norm = float(np.vdot(self.pulled[1], target))
-        self.trace = float(np.trace(scaled))
         having = [j for j, (letters, _) in enumerate(terms) if output[0] in letters]
         self.regressed = having[0] if len(having) == 1 else None
         self.others = [j for j in range(len(terms)) if j != self.regressed]
         self.marginals = self._marginals()
+        self.leap = 1.0  # how much further than a sweep its factors are moved
 
     def _copied(self, letters: str, kept: str = "") -> str:
         """Return the letters of a factor on the other side of the metric; rows, and those kept, are the same."""
@@ -163,11 +133,10 @@ class _Problem:
 
     def _marginals(self) -> dict[str, Array]:
         """What the metric is along each letter alone, the mean of its diagonal 1."""
-        letters, grid = self.metric
         found = {}
         for c in self.output[1:]:
-            traced = "".join(self.output[1:]) + self._copied(self.output[1:], self.output.replace(c, ""))
-            marginal: Array = np.einsum(f"{traced}->{c}{self.second[c]}", grid)
+            traced = self.output[1:] + self._copied(self.output[1:], self.output.replace(c, ""))
+            marginal: Array = np.einsum(f"{traced}->{c}{self.second[c]}", self.metric[1])
             mean = float(np.trace(marginal)) / len(marginal)
             found[c] = marginal / mean if mean > 0 else np.eye(len(marginal))
         return found
@@ -178,16 +147,26 @@ class _Problem:
         return self.ended()
 
     def sweep(self) -> float:
-        """Improve every factor once, and return the error."""
+        """Improve every factor once, go on in the same direction if that is better, and return the error."""
+        before = list(self.terms)
         for j in self.others:
             self._descend(j)
-        return self.ended()
+        error = self.ended()
+        kept, half = list(self.terms), self.half
+        for j in self.others:
+            self.terms[j] = (kept[j][0], kept[j][1] + self.leap * (kept[j][1] - before[j][1]))
+        leapt = self.begin()
+        if leapt < error:
+            self.leap *= GROWTH
+            return leapt
+        self.terms, self.half, self.leap = kept, half, self.leap / GROWTH
+        return error
 
     def ended(self) -> float:
         """Regress, and return the error: from the product of the factors, and that times the metric."""
         if self.regressed is not None:
             self._regress(self.regressed)
-        rows = [] if self.regressed is None else [self.terms[self.regressed]]
+        rows = [term for j, term in enumerate(self.terms) if j == self.regressed]
         image = contracted([*rows, self.half], self._copied(self.output))
         squared = float(np.vdot(self.target - contracted(self.terms, self.output), self.pulled[1] - image))
         return math.sqrt(max(squared, 0.0) / self.squared_norm) if self.squared_norm else 0.0
@@ -203,10 +182,9 @@ class _Problem:
         letters, array = self.terms[j]
         inner = letters.replace(self.output[0], "")
         others = [self.terms[i] for i in self.others]
-        sizes = [array.shape[letters.index(c)] for c in inner]
-        size = math.prod(sizes)
-        gram = contracted([self.half, *self._copies(others)], inner + self._copied(inner)).reshape(size, size)
-        cross = contracted([*others, self.pulled], self.output[0] + inner).reshape(-1, size)
+        sizes = [n for c, n in zip(letters, array.shape, strict=True) if c in inner]
+        cross = contracted([*others, self.pulled], self.output[0] + inner).reshape(len(self.target), -1)
+        gram = contracted([self.half, *self._copies(others)], inner + self._copied(inner)).reshape(cross.shape[1], -1)
         squares = np.diag(gram)
         unseen = squares <= UNSEEN * self.trace * self._squared_norms(inner, sizes).ravel()
         gains = np.where(unseen, 0.0, 1 / np.sqrt(np.where(unseen, 1.0, squares)))  # to features of one size
@@ -219,7 +197,9 @@ class _Problem:
         present = [c for c in inner if any(c in letters for letters, _ in others)]
         copies = self._copies(others, inner + self.output)
         norms = contracted([*others, *copies], "".join(present)) if others else np.ones(())
-        return np.broadcast_to(norms.reshape([n if c in present else 1 for c, n in zip(inner, sizes, strict=True)]), sizes)
+        return np.broadcast_to(
+            norms.reshape([n if c in present else 1 for c, n in zip(inner, sizes, strict=True)]), sizes
+        )
 
     def _descend(self, j: int) -> None:
         """Take steps of conjugate gradients in one factor."""
@@ -239,7 +219,7 @@ class _Problem:
         strength = float(np.vdot(left, step))
         enough = max(DECAY**2 * strength, NOISE**2 * float(np.vdot(wanted, inverse(wanted))))
         array, half = array.copy(), half.copy()
-        for _ in range(STEPS):
+        for _ in range(STEPS if SMALL * array.size >= max(a.size for _, a in self.terms) else 1):
             if not strength > enough:
                 break
             change = self._half([(letters, direction), *rest])[1]
@@ -260,9 +240,8 @@ class _Problem:
         """Return the regressed factor times itself, summed over the rows."""
         letters, array = self.terms[j]
         inner = letters.replace(self.output[0], "")
-        rows = np.moveaxis(array, letters.index(self.output[0]), 0)
-        flat = rows.reshape(len(rows), -1)
-        return inner + self._copied(inner), (flat.T @ flat).reshape(rows.shape[1:] * 2)
+        rows = letters.index(self.output[0])
+        return inner + self._copied(inner), np.tensordot(array, array, (rows, rows))
 
     def _preconditioner(self, letters: str, others: Sequence[Term]) -> Any:
         """Return the inverse of a product: the Gram matrix over the factor's ranks, the metric along its other axes."""

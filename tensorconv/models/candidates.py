@@ -211,7 +211,13 @@ def candidates(
     whole = dense(site)
     found = []
     for method, options, one in trials(
-        site.layer, request, methods=names, shares=settings.shares, multiple=settings.multiple, rng=settings.seed
+        site.layer,
+        request,
+        methods=names,
+        shares=settings.shares,
+        multiple=settings.multiple,
+        rng=settings.seed,
+        quick=True,
     ):
         costs = _costs(site, one.scheme.chain(one.ranks), 0 if one.bias is None else site.layer.out_channels)
         found.append((Candidate(method, tuple(options.items()), one.rank, *costs, one.error), one))
@@ -263,8 +269,8 @@ def _applicable(site: Site, settings: Settings, has_statistics: bool) -> list[st
     names = able if settings.methods is None else list(settings.methods)
     for name in names:
         if name not in registered() or (has_statistics and not registered()[name].takes_statistics):
-            which = "which take data" if has_statistics else "the methods that there are"
-            raise ModelError(f"methods must be of {', '.join(able)}, {which}, got {name!r}")
+            which = ", which take data" if has_statistics else ""
+            raise ModelError(f"methods must be of {', '.join(able)}{which}, got {name!r}")
     if site.linear:
         return [name for name in names if name == "svd"]
     if math.prod(site.layer.kernel_size) == 1:  # a matrix: all others are the same or dearer

@@ -154,7 +154,7 @@ def compress(
     seed : int
         Seed for methods with random starts.
     work : path-like, optional
-        Folder for finished parts, so that an interrupted run can be resumed; deleted at the end.
+        Folder for finished parts, so that an interrupted run can be resumed; delete it when the result is saved.
     resume : bool
         Whether to go on from what the folder holds.
     watch : callable
@@ -200,9 +200,7 @@ def compress(
     )
     kept = WorkFolder(work, identity(network, settings.to_dict(), batches), resume=resume)
     plan = plan_network(network, settings, batches, evaluate=evaluate, work=kept, jobs=jobs, watch=watch)
-    done = apply_plan(network, plan, batches, evaluate=evaluate, work=kept, jobs=jobs, watch=watch)
-    kept.remove()
-    return done
+    return apply_plan(network, plan, batches, evaluate=evaluate, work=kept, jobs=jobs, watch=watch)
 
 
 def plan_network(

@@ -46,6 +46,10 @@ class Network(Protocol):
         """The network itself: an onnx.ModelProto, a torch module."""
 
     @property
+    def digest(self) -> str:
+        """What tells the network from any other: a digest of all that it is made of."""
+
+    @property
     def sites(self) -> tuple[Site, ...]:
         """The convolutions that can be replaced, in the order of their first use."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from tensorconv.models.onnx_run import Runner
 from tensorconv.models.onnx_shapes import infer_shapes
 from tensorconv.models.onnx_sites import OnnxSite, channels_second, find_sites, wanted_shapes
 from tensorconv.models.onnx_stored import StoredGraph
+from tensorconv.models.plan import fingerprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +101,11 @@ class OnnxNetwork:
         check_model(model)
         opset(model)
         return cls(model, folder, checked_size(input_size), linear, n_threads)
+
+    @property
+    def digest(self) -> str:
+        """What tells the network from any other: a digest of the message, and of its convolutions' stored weights."""
+        return hashlib.sha256(self.model.SerializeToString() + fingerprint(self.sites).encode()).hexdigest()
 
     @property
     def sites(self) -> tuple[Site, ...]:

@@ -11,7 +11,6 @@ from typing import Any
 import tensorconv
 from tensorconv.errors import ModelError
 from tensorconv.models.network import Batch, Network
-from tensorconv.models.plan import fingerprint
 
 TIMED_MACS = 4e9  # of all convolutions on the images that are timed together
 
@@ -81,7 +80,7 @@ def identity(network: Network, settings: dict[str, Any], batches: Sequence[Batch
             digest.update(array.tobytes())
     return {
         "version": tensorconv.__version__,
-        "network": fingerprint(network.sites),
+        "network": network.digest,
         "settings": settings,
         "data": None if batches is None else digest.hexdigest(),
     }

@@ -88,8 +88,9 @@ def make_plan(
             weight = effect.weight(site, probe, error) if effect and probe else 1.0
             kept.put(f"weight {site.name}", weight)
         curves.append(Curve(site, found, weight, settings, clock))
-    watch(Progress("choosing", "", len(wanted), len(wanted)))
+    watch(Progress("choosing and timing", "", 0, 1))
     chosen = choose(curves, [site for site in network.sites if not settings.wants(site)], settings)
+    watch(Progress("choosing and timing", "", 1, 1))
     layers = tuple(chosen.get(site.name) or _excluded(site) for site in network.sites)
     plan = Plan(settings, fingerprint(network.sites), layers, tuple(network.skipped))
     kept.put("plan", plan.to_dict())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
 from numbers import Real
@@ -46,6 +46,10 @@ class Settings:
         How many times the error of the first and the last convolution counts where nothing tells how much it matters.
     batch : int
         Number of images that latency is measured for.
+    input_size : int or tuple of int, optional
+        Spatial size of the network's inputs where it leaves that open.
+    linear : bool
+        Whether fully connected layers are looked at.
     seed : int
         Seed for methods with random starts.
 
@@ -67,21 +71,23 @@ class Settings:
     by: str | None = None
     ends: float = 4.0
     batch: int = 1
+    input_size: int | Sequence[int] | None = None
+    linear: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("methods", "include", "exclude", "shares"):
-            value = getattr(self, name)
-            if isinstance(value, str):
-                raise ModelError(f"{name} must be a list, got the text {value!r}; write [{value!r}]")
-            object.__setattr__(self, name, None if value is None else tuple(value))
+            object.__setattr__(self, name, _listed(name, getattr(self, name)))
+        if isinstance(self.input_size, Sequence):
+            object.__setattr__(self, "input_size", tuple(self.input_size))
         if (self.budget is None) == (self.error is None):
             raise ModelError("exactly one of budget and error must be given, such as budget=0.5 for half of the cost")
-        _check_number("budget", self.budget, above=True)
-        _check_number("error", self.error)
-        _check_number("ends", self.ends)
-        for share in self.shares:
-            _check_number("shares", share, above=True)
+        if self.budget is not None:
+            object.__setattr__(self, "budget", _number("budget", self.budget, above=True))
+        if self.error is not None:
+            object.__setattr__(self, "error", _number("error", self.error))
+        object.__setattr__(self, "ends", _number("ends", self.ends))
+        object.__setattr__(self, "shares", tuple(_number("shares", share, above=True) for share in self.shares))
         for name, of in (("of", MEASURES), ("by", (None, "kernel", "responses", "score"))):
             if getattr(self, name) not in of:
                 choices = ", ".join(repr(one) for one in of if one)
@@ -89,6 +95,9 @@ class Settings:
         for name, least in (("multiple", 1), ("batch", 1), ("seed", 0)):
             if not is_integer(getattr(self, name)) or getattr(self, name) < least:
                 raise ModelError(f"{name} must be an integer of at least {least}, got {getattr(self, name)!r}")
+            object.__setattr__(self, name, int(getattr(self, name)))
+        if not isinstance(self.faster, bool):
+            raise ModelError(f"faster must be True or False, got {self.faster!r}")
 
     def wants(self, site: Site) -> bool:
         """Tell whether a layer is to be looked at.
@@ -148,9 +157,25 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _check_number(name: str, value: Any, *, above: bool = False) -> None:
-    if value is None:
-        return
+def _listed(name: str, value: Any) -> tuple[Any, ...] | None:
+    """Return the entries of a list, checked; None where all methods are meant."""
+    if value is None and name == "methods":
+        return None
+    if isinstance(value, str):
+        raise ModelError(f"{name} must be a list, got the text {value!r}; write [{value!r}]")
+    if not isinstance(value, Iterable):
+        raise ModelError(f"{name} must be a list, got {value!r}; write [{value!r}]")
+    entries = tuple(value)
+    if not entries and name in ("methods", "shares"):
+        raise ModelError(f"{name} must hold at least one entry; leave it away for the default")
+    for entry in entries:
+        if name != "shares" and not isinstance(entry, str):
+            raise ModelError(f"{name} must hold texts, got {entry!r}")
+    return entries
+
+
+def _number(name: str, value: Any, *, above: bool = False) -> float:
+    """Return a checked number as one of Python, which files can keep."""
     if (
         isinstance(value, bool)
         or not isinstance(value, Real)
@@ -158,3 +183,4 @@ def _check_number(name: str, value: Any, *, above: bool = False) -> None:
         or (above and not value)
     ):
         raise ModelError(f"{name} must be a finite number {'above' if above else 'of at least'} 0, got {value!r}")
+    return float(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -79,6 +80,15 @@ class TorchNetwork:
     def key_map(self) -> dict[str, tuple[str, ...]]:
         """For every key of the state dict before replacing, the keys that hold what it held."""
         return dict(self._key_map)
+
+    @property
+    def digest(self) -> str:
+        """What tells the network from any other: a digest of the module in words and of its state."""
+        digest = hashlib.sha256(f"{type(self._module)}\0{self._module}".encode())
+        for name, tensor in self._module.state_dict().items():
+            if isinstance(tensor, torch.Tensor):
+                digest.update(f"{name}\0{tensor.dtype}\0".encode() + to_array(tensor).tobytes())
+        return digest.hexdigest()
 
     @property
     def sites(self) -> tuple[Site, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tensorconv.export.files import load, save, write_whole
 from tensorconv.layers import ConvSequence
 
 _KEY = "run.json"
+_OURS = re.compile(r"[0-9a-f]{24}\.(json|npz)|run\.json|\.tensorconv-[0-9a-f]{16}\.tmp")
 
 
 class WorkFolder:
@@ -38,7 +39,7 @@ class WorkFolder:
         self._path = None if path is None else Path(path)
         if self._path is None:
             return
-        key = json.dumps(run, sort_keys=True)
+        key = json.dumps({"tensorconv": run}, sort_keys=True)
         before = self._kept_key()
         if before is not None and before != key and resume:
             raise ModelError(
@@ -117,22 +118,31 @@ class WorkFolder:
             save(self._file(name, ".npz"), sequence)
 
     def remove(self) -> None:
-        """Delete the folder, once everything is done."""
-        if self._path is not None and self._kept_key() is not None:
-            shutil.rmtree(self._path)
+        """Delete the folder's own files, and the folder if nothing else is in it.
+
+        Values go before the sequences that they are about, and what identifies the run goes last: wherever this is
+        interrupted, what is left can be resumed.
+        """
+        if self._path is None or self._kept_key() is None:
+            return
+        ours = [path for path in self._path.iterdir() if _OURS.fullmatch(path.name)]
+        for path in sorted(ours, key=lambda path: (path.name == _KEY, path.suffix == ".npz")):
+            path.unlink(missing_ok=True)
+        if not any(self._path.iterdir()):
+            self._path.rmdir()
 
     def _kept_key(self) -> str | None:
-        """Return what identifies the run that the folder holds; None if there is no folder, or it is empty."""
+        """Return what identifies the run that the folder holds; None if there is no folder, or nothing whole in it."""
         if self._path is None or not self._path.exists():
             return None
         try:
-            return (self._path / _KEY).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            if self._path.is_dir() and not any(self._path.iterdir()):
+            key = (self._path / _KEY).read_text(encoding="utf-8")
+            if list(json.loads(key)) == ["tensorconv"]:
+                return key
+        except (OSError, ValueError, TypeError):
+            if self._path.is_dir() and all(path.name.startswith(".tensorconv-") for path in self._path.iterdir()):
                 return None
-            raise ModelError(
-                f"the work folder {os.fspath(self._path)!r} holds other things; name an empty or a new one"
-            ) from error
+        raise ModelError(f"the work folder {os.fspath(self._path)!r} holds other things; name an empty or a new one")
 
     def _file(self, name: str, suffix: str) -> Path:
         digest = hashlib.sha256(name.encode()).hexdigest()[:24]  # names of layers need not be names of files
