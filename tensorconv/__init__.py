@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tensorconv import blocks, certificates, cost, errors, export, linalg, ranks
+    from tensorconv import blocks, certificates, cost, errors, export, linalg, models, ranks
     from tensorconv.activations import Activation
     from tensorconv.allocation import allocate, allocate_greedy
     from tensorconv.convolution.compose import compose
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tensorconv.geometry import ConvGeometry
     from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer, PermuteLayer
     from tensorconv.models import read_layers
+    from tensorconv.models.compression import Compression, compress
     from tensorconv.reconstruction import Reconstruction, reconstruct
     from tensorconv.statistics import PatchStatistics
     from tensorconv.verdict import Report
@@ -39,6 +40,7 @@ _HOMES = {
     "Activation": "activations",
     "ChannelwiseFit": "factorizations",
     "ChannelwiseLayer": "layers",
+    "Compression": "models.compression",
     "ConvGeometry": "geometry",
     "ConvLayer": "layers",
     "ConvSequence": "layers",
@@ -53,6 +55,7 @@ _HOMES = {
     "channelwise": "factorizations",
     "classification_layer": "factorizations",
     "compose": "convolution",
+    "compress": "models.compression",
     "convolve": "convolution",
     "cp": "factorizations",
     "decoupled": "factorizations",
@@ -72,12 +75,13 @@ _HOMES = {
     "tucker": "factorizations",
     "verify": "verification",
 }
-_MODULES = ("blocks", "certificates", "cost", "errors", "export", "linalg", "ranks")
+_MODULES = ("blocks", "certificates", "cost", "errors", "export", "linalg", "models", "ranks")
 
 __all__ = [
     "Activation",
     "ChannelwiseFit",
     "ChannelwiseLayer",
+    "Compression",
     "ConvGeometry",
     "ConvLayer",
     "ConvSequence",
@@ -94,6 +98,7 @@ __all__ = [
     "channelwise",
     "classification_layer",
     "compose",
+    "compress",
     "convolve",
     "cost",
     "cp",
@@ -108,6 +113,7 @@ __all__ = [
     "linalg",
     "load",
     "methods",
+    "models",
     "prepare",
     "ranks",
     "read_layers",

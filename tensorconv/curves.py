@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from tensorconv.allocation import Option
@@ -96,6 +96,7 @@ def trials(
     multiple: int,
     rng: Any,
     quick: bool = False,
+    wanted: Callable[[str, dict[str, Any]], bool] = lambda *_: True,
 ) -> Iterator[tuple[str, dict[str, Any], Factorization]]:
     """Yield what every variant of every method finds at several shares of the dense cost.
 
@@ -115,6 +116,8 @@ def trials(
         Seed for methods with random starts.
     quick : bool
         Whether fits that iterate may stop early.
+    wanted : callable
+        Tells of a method and a variant's options whether it is to be tried.
 
     Yields
     ------
@@ -143,6 +146,8 @@ def trials(
         raise RankError(f"shares must be numbers above 0, such as 0.1 for 10 % of the cost, got {shares}")
     for name in names:
         for variant in able[name].variants(layer):
+            if not wanted(name, variant):
+                continue
             scheme = able[name].scheme(layer, **variant, **({"rng": rng} if able[name].seeded else {}))
             for found in affordable(scheme, request, shares, multiple=multiple, quick=quick):
                 yield name, variant, found

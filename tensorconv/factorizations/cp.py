@@ -161,6 +161,8 @@ class CPResponseFitter(ResponseFitter[CP]):
         Of the data.
     """
 
+    tol: ClassVar[float] = 1e-3  # sweeps gain little each, for long
+
     def terms(self, factors: Factors) -> Terms:
         """Every factor has the rank, and an axis or all."""
         taps = {f"axis{a}": "r" + SPATIAL[a] for a in sorted(self.scheme.axes)}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ Terms = list[tuple[str, Array]]
 SPATIAL = "xyzwvuXYZWVU"  # letters of the spatial axes
 RUNGS = 48  # shares of the cost that are looked at where a method has several ranks
 SWEEPS, QUICK_SWEEPS = 60, 3  # in the metric, of a fit and of one that is only compared
+LARGE = 1_000_000  # entries of a kernel whose quick fits are those of the whitened kernel, a few percent off
 EXACT = 1e-12  # an error of the responses that steps in the metric could only blur
 
 
@@ -41,6 +42,8 @@ class ResponseFitter(Fitter[S]):
     moments : Moments
         Of the data.
     """
+
+    tol: ClassVar[float] = 3e-3  # least gain of a sweep, as a share of the error
 
     def __init__(self, scheme: S, moments: Moments) -> None:
         super().__init__(scheme)
@@ -75,7 +78,7 @@ class ResponseFitter(Fitter[S]):
 
     def hasten(self) -> None:
         """Take few sweeps in the metric, after few of the kernels to start from; before any fit."""
-        self.most = QUICK_SWEEPS
+        self.most = QUICK_SWEEPS if self.targets[0].size < LARGE else 0
         self.plain.hasten()
 
     @cached_property
@@ -142,7 +145,7 @@ class ResponseFitter(Fitter[S]):
         list of dict of str to ndarray
             One or two sets of factors.
         """
-        return [self.surrogate.factors(rank), self.plain.factors(rank)]
+        return [self.surrogate.factors(rank), *([self.plain.factors(rank)] if self.most else [])]
 
     def carriers(self, factors: Factors) -> list[str]:
         """As the scheme's own fitter has it."""
@@ -194,6 +197,8 @@ class ResponseFitter(Fitter[S]):
             starts = [*(self._group_terms(f, group) for f in plain), self.whitening[group].restored(first)]
         used = set("".join(letters for letters, _ in starts[0]))
         output = "oi" + "".join(c for c in SPATIAL if c in used)
+        if not self.most:
+            return starts[0], output
         sizes = [n for n, c in zip(self.shape[1:], "oi" + SPATIAL, strict=False) if c in output]
 
         def distance(terms: Terms) -> float:
@@ -205,7 +210,7 @@ class ResponseFitter(Fitter[S]):
             return starts[0], output
         best = starts[int(np.argmin(distances))]
         found = metric_als(
-            best, output, target.reshape(sizes), metric, limit=self.row_limit(rank), n_iter_max=self.most
+            best, output, target.reshape(sizes), metric, limit=self.row_limit(rank), n_iter_max=self.most, tol=self.tol
         )
         return found.terms, output
 

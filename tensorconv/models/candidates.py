@@ -16,6 +16,7 @@ from tensorconv.errors import ModelError, RankError
 from tensorconv.factorizations import Factorization, Request, registered, solve
 from tensorconv.factorizations.scheme import Scheme
 from tensorconv.layers import ConvLayer, ConvSequence
+from tensorconv.models.applicable import applicable, is_worth_trying, shares_to_try
 from tensorconv.models.network import Site
 from tensorconv.models.settings import Settings
 from tensorconv.statistics import PatchStatistics
@@ -162,9 +163,16 @@ class Candidate:
         """
         try:
             found = cls(**{name: _frozen(value) for name, value in values.items() if name != "options"}, options=())
-            return replace(found, options=tuple((name, _frozen(value)) for name, value in values["options"].items()))
+            found = replace(found, options=tuple((name, _frozen(value)) for name, value in values["options"].items()))
+            rank = found.rank if isinstance(found.rank, tuple) else (found.rank,)
+            ratio = (0, 0, 0) if found.ratio is None else found.ratio
+            numbers = (*rank, found.macs, found.n_parameters, found.n_bytes, found.error, *ratio)
         except (TypeError, KeyError, AttributeError) as error:
             raise ModelError(f"a candidate of the plan cannot be read: {error}") from error
+        good = len(numbers) == len(rank) + 7 and all(isinstance(n, (int, float)) and 0 <= n < math.inf for n in numbers)
+        if not good or not isinstance(found.method, str):
+            raise ModelError(f"a candidate of the plan cannot be read: its values are not those of one: {values}")
+        return found
 
 
 def dense(site: Site) -> Candidate:
@@ -181,8 +189,7 @@ def dense(site: Site) -> Candidate:
         Of method "dense", rank () and error 0.
     """
     n_bias = 0 if site.layer.bias is None else site.layer.out_channels
-    costs = _costs(site, site.layer.chain, n_bias)
-    return Candidate("dense", (), (), *costs, 0.0, (1.0, 1.0, 1.0))
+    return Candidate("dense", (), (), *_costs(site, site.layer.chain, n_bias), 0.0, (1.0, 1.0, 1.0))
 
 
 def candidates(
@@ -207,23 +214,23 @@ def candidates(
     """
     of = "macs" if settings.of == "latency" else settings.of
     request = Request(budget=1.0, of=of, input_size=site.input_sizes[0], statistics=statistics)
-    names = _applicable(site, settings, statistics is not None)
     whole = dense(site)
     found = []
+    with_data = statistics is not None
     for method, options, one in trials(
         site.layer,
         request,
-        methods=names,
-        shares=settings.shares,
+        methods=applicable(site, settings, has_statistics=with_data),
+        shares=shares_to_try(site, settings, has_statistics=with_data),
         multiple=settings.multiple,
         rng=settings.seed,
         quick=True,
+        wanted=lambda name, options: is_worth_trying(site, settings, name, options, has_statistics=with_data),
     ):
         costs = _costs(site, one.scheme.chain(one.ranks), 0 if one.bias is None else site.layer.out_channels)
         found.append((Candidate(method, tuple(options.items()), one.rank, *costs, one.error), one))
-    return list(
-        _worth_choosing((pair for pair in found if pair[0].error < 1 and cost(pair[0], of) < cost(whole, of)), of)
-    )
+    worth = [pair for pair in found if pair[0].error < 1 and cost(pair[0], of) < cost(whole, of)]
+    return list(_worth_choosing(worth, of))
 
 
 def cost(candidate: Candidate, of: str) -> int:
@@ -240,42 +247,28 @@ def cost(candidate: Candidate, of: str) -> int:
     -------
     int
         The cost.
+
+    Raises
+    ------
+    ModelError
+        If there is no such cost.
     """
-    return {"macs": candidate.macs, "parameters": candidate.n_parameters, "bytes": candidate.n_bytes}[of]
+    costs = {"macs": candidate.macs, "parameters": candidate.n_parameters, "bytes": candidate.n_bytes}
+    if of not in costs:
+        raise ModelError(f"of must be one of {', '.join(map(repr, costs))}, got {of!r}")
+    return costs[of]
 
 
 def _worth_choosing(
     found: Iterable[tuple[Candidate, Factorization]], of: str
 ) -> Iterator[tuple[Candidate, Factorization]]:
-    """Yield what no cheaper candidate of the same kind is better than.
-
-    Candidates of several kinds are kept at one cost, since one may turn out not to be faster.
-    """
+    """Yield what no cheaper one of its kind is better than; several kinds, since one may turn out not to be faster."""
     least: dict[tuple[Any, ...], float] = {}
     for one, factorization in sorted(found, key=lambda pair: (cost(pair[0], of), pair[0].error)):
         kind = (one.method, one.options)
         if one.error < least.get(kind, math.inf):
             least[kind] = one.error
             yield one, factorization
-
-
-def _applicable(site: Site, settings: Settings, has_statistics: bool) -> list[str]:
-    """Return the methods that can differ from one another on a layer."""
-    able = [
-        name
-        for name, method in registered().items()
-        if method.compared and (method.takes_statistics or not has_statistics)
-    ]
-    names = able if settings.methods is None else list(settings.methods)
-    for name in names:
-        if name not in registered() or (has_statistics and not registered()[name].takes_statistics):
-            which = ", which take data" if has_statistics else ""
-            raise ModelError(f"methods must be of {', '.join(able)}{which}, got {name!r}")
-    if site.linear:
-        return [name for name in names if name == "svd"]
-    if math.prod(site.layer.kernel_size) == 1:  # a matrix: all others are the same or dearer
-        return [name for name in names if name == "svd"] or names
-    return names
 
 
 def _costs(site: Site, chain: Chain, n_bias: int) -> tuple[int, int, int]:

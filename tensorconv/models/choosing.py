@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Protocol
 
 from tensorconv.allocation import Option, allocate
@@ -20,10 +21,38 @@ class Clock(Protocol):
     """Measures what a sequence takes beside the layer it replaces."""
 
     def ratio(self, layer: ConvLayer, sequence: ConvSequence, input_size: Sequence[int]) -> Ratio:
-        """Return the time of the sequence over that of the layer."""
+        """Return the time of a sequence over that of the layer it replaces.
+
+        Parameters
+        ----------
+        layer : ConvLayer
+            What is replaced.
+        sequence : ConvSequence
+            What replaces it.
+        input_size : sequence of int
+            Spatial size of the input.
+
+        Returns
+        -------
+        Ratio
+            Below 1 where the sequence is faster.
+        """
 
     def seconds(self, layer: ConvLayer, input_size: Sequence[int]) -> float:
-        """Return the time of a layer."""
+        """Return the time of a layer.
+
+        Parameters
+        ----------
+        layer : ConvLayer
+            The layer.
+        input_size : sequence of int
+            Spatial size of the input.
+
+        Returns
+        -------
+        float
+            Seconds.
+        """
 
 
 class Curve:
@@ -51,12 +80,28 @@ class Curve:
         self.open = [one for one in found if settings.error is None or one.error <= settings.error]
         self.reason = "nothing cheaper was found" if not found else "nothing cheaper meets the error"
         self.slow: list[Candidate] = []
-        if settings.of == "latency":
-            self.open = [self.timed(one) for one in self.open]
-            self.seconds = clock.seconds(site.layer, site.input_sizes[0]) if clock and self.open else 0.0
+        self.seconds = 0.0
+        if settings.of == "latency" and clock is not None:
+            self.seconds = sum(clock.seconds(site.layer, size) for size in site.input_sizes)
+            if not settings.faster:
+                self.open = [self.timed(one) for one in self.open]
+            for one in tuple(self.open):
+                if settings.faster and one in self.open:
+                    self.is_slow(one)
 
     def timed(self, one: Candidate) -> Candidate:
-        """Return a candidate with its measured time."""
+        """Return a candidate with its measured time.
+
+        Parameters
+        ----------
+        one : Candidate
+            The candidate.
+
+        Returns
+        -------
+        Candidate
+            The same, timed if there is a clock.
+        """
         if one.ratio is not None or self.clock is None:
             return one
         sequence = one.sequence(self.site.layer, self.settings.seed)
@@ -64,10 +109,21 @@ class Curve:
         return replace(one, ratio=(found.median, found.low, found.high))
 
     def cost(self, one: Candidate) -> int:
-        """Return what counts of a candidate; nanoseconds where it is latency."""
+        """Return what counts of a candidate.
+
+        Parameters
+        ----------
+        one : Candidate
+            The candidate.
+
+        Returns
+        -------
+        int
+            Its cost, in nanoseconds where that is latency.
+        """
         if self.settings.of != "latency":
             return cost(one, self.settings.of)
-        return round(self.seconds * (one.ratio or (1.0,))[0] * len(self.site.input_sizes) * 1e9)
+        return round(self.seconds * (one.ratio or (1.0,))[0] * 1e9)
 
     @property
     def options(self) -> list[Option]:
@@ -76,7 +132,18 @@ class Curve:
         return [as_it_is, *(Option(self.cost(one), self.weight * one.error**2, one) for one in self.open)]
 
     def is_slow(self, one: Candidate) -> bool:
-        """Time a candidate; one that is not faster leaves, and with it all dearer ones of its kind."""
+        """Time a candidate; one that is not faster leaves, and with it all dearer ones of its kind.
+
+        Parameters
+        ----------
+        one : Candidate
+            The candidate.
+
+        Returns
+        -------
+        bool
+            Whether it has left.
+        """
         timed = self.timed(one)
         self.open[self.open.index(one)] = timed
         if timed.ratio is None or timed.ratio[2] < 1:
@@ -87,7 +154,18 @@ class Curve:
         return True
 
     def planned(self, choice: Candidate | None) -> PlannedLayer:
-        """Return the choice; of a layer that is left alone, with the reason."""
+        """Return what the layer is to become; where it is left alone, with the reason.
+
+        Parameters
+        ----------
+        choice : Candidate or None
+            What was chosen.
+
+        Returns
+        -------
+        PlannedLayer
+            The choice.
+        """
         note = ""
         if choice is None:
             note = self.reason if not self.open and not self.slow else "its error would cost more than it saves"
@@ -95,7 +173,7 @@ class Curve:
                 fastest = min(one.ratio[0] for one in self.slow if one.ratio)
                 note = f"would not get faster: {len(self.slow)} measured, the fastest takes {fastest:.0%} of the time"
         else:
-            choice = self.timed(choice) if self.settings.faster else choice
+            choice = next(one for one in self.open if replace(one, ratio=choice.ratio) == choice)  # timed since
         return PlannedLayer(self.site.name, str(self.site.layer), self.before, choice, note)
 
 
@@ -141,19 +219,16 @@ def _cheapest(curve: Curve) -> Candidate | None:
 
 
 def _allocated(curves: Sequence[Curve], others: Sequence[Site], settings: Settings) -> list[Candidate | None]:
-    fixed = [Curve(site, (), 1.0, settings, None) for site in others]
-    if settings.of == "latency":
-        for one, curve in zip(fixed, others, strict=True):
-            clock = next((other.clock for other in curves if other.clock), None)
-            one.seconds = clock.seconds(curve.layer, curve.input_sizes[0]) if clock else 0.0
+    clock = next((curve.clock for curve in curves if curve.clock), None)
+    fixed = [Curve(site, (), 1.0, settings, clock) for site in others]
     options = [curve.options for curve in (*curves, *fixed)]
     total = sum(int(row[0].cost) for row in options)
-    limit = int(float(settings.budget or 0) * total)
+    limit = int(Fraction(repr(settings.budget or 0.0)) * total)  # the decimal that was written: 0.29 * 100 < 29
     least = sum(int(min(option.cost for option in row)) for row in options)
     if least > limit:
         share = -(-least * 1000 // total) / 1000 if total else 1.0
         slow = sum(bool(curve.slow) for curve in curves)
-        cure = "ask for at least that, look at more layers, or offer smaller shares"
+        cure = "ask for at least that, look at more layers, or offer smaller shares or a smaller multiple"
         if slow:
             cure += f"; {slow} layers have candidates that are not measured to be faster, which faster=False admits"
         raise ModelError(f"budget={settings.budget:g} of {settings.of} cannot be met: {share:g} is the least; {cure}")

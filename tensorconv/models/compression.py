@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tensorconv.models.comparison import Comparison, compare
@@ -78,7 +78,13 @@ class Compression:
         return {"plan": self.plan.to_dict(), "layers": layers, "comparison": self.comparison.to_dict()}
 
     def __str__(self) -> str:
-        return f"{self.plan}\n\n{self.comparison}"
+        layers = []
+        for one in self.layers:  # planned errors are those of quick fits
+            choice, error = one.planned.choice, one.response_error
+            if choice is not None:
+                choice = replace(choice, error=one.relative_error if error is None else error)
+            layers.append(replace(one.planned, choice=choice))
+        return f"{replace(self.plan, layers=tuple(layers))}\n\n{self.comparison}"
 
 
 def compress(
@@ -184,19 +190,21 @@ def compress(
     batches = None if data is None else network.batches(data)
     timed = images_to_time(network, batches) if batch is None else batch
     settings = Settings(
-        budget,
-        error,
-        of,
-        methods,
-        include,
-        exclude,
-        shares,
-        multiple,
-        faster,
-        by,
-        ends,
-        timed,
-        seed,
+        budget=budget,
+        error=error,
+        of=of,
+        methods=methods,
+        include=include,
+        exclude=exclude,
+        shares=shares,
+        multiple=multiple,
+        faster=faster,
+        by=by,
+        ends=ends,
+        batch=timed,
+        input_size=input_size,
+        linear=linear,
+        seed=seed,
     )
     kept = WorkFolder(work, identity(network, settings.to_dict(), batches), resume=resume)
     plan = plan_network(network, settings, batches, evaluate=evaluate, work=kept, jobs=jobs, watch=watch)

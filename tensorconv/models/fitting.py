@@ -92,12 +92,14 @@ def fit(
     Raises
     ------
     ModelError
-        If the plan is for another network.
+        If the plan is for another network, or a choice does not fit its layer.
     """
     kept = work or WorkFolder(None, {})
     if plan.network != fingerprint(network.sites):
         raise ModelError("the plan is for another network, or for other input sizes; make it again for this one")
     sites = {site.name: site for site in network.sites}
+    if [one.name for one in plan.layers] != [*sites]:
+        raise ModelError(f"the plan must name every convolution once, in order: {', '.join(sites)}; make it again")
     todo = [one for one in plan.layers if one.choice is not None]
     done: dict[str, CompressedLayer] = {}
     fresh = _fresh(network, plan, todo, done, batches, kept, jobs)

@@ -62,22 +62,70 @@ class Network(Protocol):
         """A seeded batch of inputs by name, of the sizes that costs are for."""
 
     def batches(self, data: Any) -> list[Batch]:
-        """Return data as batches of inputs by name, checked: an array, several by name, or a list of either.
+        """Return data as batches of inputs by name, checked.
 
-        More than 64 images in one array are split, unless the network fixes the size of a batch.
+        Parameters
+        ----------
+        data : array_like, mapping of str to array_like, or list or tuple of either
+            One batch, or several; more than 64 images are split, unless the network fixes the size of a batch.
+
+        Returns
+        -------
+        list of dict of str to ndarray
+            The batches.
         """
 
     def run(self, batch: Batch) -> dict[str, Array]:
-        """Return the outputs by name."""
+        """Return the outputs by name.
+
+        Parameters
+        ----------
+        batch : mapping of str to ndarray
+            The inputs.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The outputs.
+        """
 
     def capture(self, names: Sequence[str], batch: Batch) -> dict[str, list[tuple[Array, Array]]]:
         """Return, for each of these sites and each of its uses, what goes in and what the convolution gives.
 
-        Inputs are (B, C, L1..LN) as ``site.layer`` takes them, responses as it gives them, batch norm included.
+        Parameters
+        ----------
+        names : sequence of str
+            Names of sites.
+        batch : mapping of str to ndarray
+            The inputs of the network.
+
+        Returns
+        -------
+        dict of str to list of (ndarray, ndarray)
+            Inputs (B, C, L1..LN) as ``site.layer`` takes them, and responses as it gives them.
         """
 
     def replaced(self, sequences: Mapping[str, ConvSequence], record: str = "") -> Network:
-        """Return the network with sequences at some sites; the record, JSON text, goes into its metadata."""
+        """Return the network with sequences at some sites.
+
+        Parameters
+        ----------
+        sequences : mapping of str to ConvSequence
+            From names of sites.
+        record : str
+            JSON text for the metadata.
+
+        Returns
+        -------
+        Network
+            A new one.
+        """
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to a file, whole or not at all."""
+        """Write the network to a file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            Where to.
+        """

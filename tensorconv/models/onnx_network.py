@@ -91,8 +91,6 @@ class OnnxNetwork:
             If the source is no ONNX network or its graph is broken.
         ModelError
             If its operator set is older than 7, or ``input_size`` is no size.
-        FileNotFoundError
-            If there is no such file.
         """
         model, folder = read_model(source)
         if model is source:
@@ -244,10 +242,6 @@ class OnnxNetwork:
         path : str or path
             Where to.
 
-        Raises
-        ------
-        FormatError, ModelError
-            If external data are lost, short or outside the folder; or the rest is too large for a file.
         """
         save_model(Path(path), self.model, self.folder)
 

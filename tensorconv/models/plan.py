@@ -80,6 +80,11 @@ class Plan:
         -------
         float
             The share, all convolutions together.
+
+        Raises
+        ------
+        ModelError
+            If there is no such cost.
         """
         before = sum(cost(layer.before, of) for layer in self.layers)
         after = sum(cost(layer.choice or layer.before, of) for layer in self.layers)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
-
 from tensorconv.errors import ModelError
 from tensorconv.factorizations import Factorization
 from tensorconv.layers import ConvSequence
@@ -77,7 +75,15 @@ def make_plan(
     by = settings.by or ("kernel" if batches is None else "responses")
     if (by == "responses" and batches is None) or (by == "score" and evaluate is None):
         raise ModelError(f"by={by!r} needs {'data' if by == 'responses' else 'an evaluation'}; give it, or by='kernel'")
+    if settings.of == "latency" and clock is None:
+        raise ModelError("of='latency' needs a clock; give one, or another cost")
     wanted = [site for site in network.sites if settings.wants(site)]
+    if network.sites and not wanted:
+        names = ", ".join(site.name for site in network.sites[:5])
+        raise ModelError(
+            f"include={list(settings.include)} and exclude={list(settings.exclude)} leave no layer to look at; the "
+            f"network's {len(network.sites)} convolutions have names such as {names}"
+        )
     effect = None if by == "kernel" else _Effect(network, batches, evaluate if by == "score" else None)
     looked = _looked(network, wanted, settings, batches, kept, jobs, probed=effect is not None)
     curves = []
@@ -135,7 +141,14 @@ def _looked(
     probed: bool,
 ) -> Iterator[tuple[Site, Looked]]:
     """Yield every convolution with its candidates, in order; those that were finished before are not made again."""
-    todo = [site for site in wanted if kept.get(f"candidates {site.name}") is None]
+
+    def is_finished(site: Site) -> bool:
+        content = kept.get(f"candidates {site.name}")
+        if content is None or not content["found"] or not probed:
+            return content is not None
+        return kept.get_sequence(f"probe {site.name}") is not None
+
+    todo = [site for site in wanted if not is_finished(site)]
 
     def tasks() -> Iterator[tuple[Site, Settings, PatchStatistics | None, bool]]:
         for site in todo:
@@ -198,18 +211,29 @@ class _Effect:
     def __init__(self, network: Network, batches: Sequence[Batch] | None, evaluate: Evaluate | None) -> None:
         self.network, self.evaluate = network, evaluate
         self.batches = list(_sample(batches or [network.example]))
-        self.score = 0.0 if evaluate is None else float(evaluate(network.run))
+        self.score = 0.0 if evaluate is None else _score(evaluate, network.run)
         self.outputs = {} if evaluate else {id(batch): network.run(batch) for batch in self.batches}
 
     def weight(self, site: Site, probe: ConvSequence, error: float) -> float:
         """Return what the squared error of a convolution is to be multiplied by."""
         changed = self.network.replaced({site.name: probe})
         if self.evaluate is not None:
-            effect = max(self.score - float(self.evaluate(changed.run)), LEAST_LOSS)
+            effect = max(self.score - _score(self.evaluate, changed.run), LEAST_LOSS)
         else:
             drift = drift_by_output(lambda batch: self.outputs[id(batch)], changed.run, self.batches)
             effect = max(drift.values(), default=0.0) ** 2
         return effect / error**2 if error and math.isfinite(effect) else 1.0
+
+
+def _score(evaluate: Evaluate, run: Run) -> float:
+    score = evaluate(run)
+    try:
+        number = float(score)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"evaluate must return a number, larger is better, got {score!r}") from error
+    if math.isnan(number):
+        raise ModelError("evaluate must return a number, larger is better, got nan")
+    return number
 
 
 def _weight(site: Site, sites: Sequence[Site], settings: Settings) -> float:
@@ -222,7 +246,7 @@ def _sample(batches: Sequence[Batch]) -> Iterator[Batch]:
     for batch in batches:
         if n < SAMPLE:
             yield batch
-        n += max(len(np.atleast_1d(value)) for value in batch.values())
+        n += max((value.shape[0] if value.ndim else 1 for value in batch.values()), default=1)
 
 
 def _excluded(site: Site) -> PlannedLayer:

@@ -124,7 +124,7 @@ def test_a_search_ends_close_above_a_rank_that_failed(
         attempts[result.rank] = result.relative_error
         return result
 
-    monkeypatch.setattr(module, "_fitted", recorded)
+    monkeypatch.setattr(module, "fitted", recorded)
     f = tc.cp(KERNEL, error=error, **options)
     assert attempts[f.rank] == f.relative_error <= error  # type: ignore[index]
     failed = [rank for rank, missed in attempts.items() if missed > error]
