@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,84 +10,12 @@ from typing import Any
 import numpy as np
 
 from tensorconv.arrays import Array, as_float_array
-from tensorconv.convolution import loops
 from tensorconv.convolution.channels import convolve_channels, permute_channels
 from tensorconv.convolution.pad import pad_by_values
-from tensorconv.convolution.tables import OffsetTables, offset_tables
-from tensorconv.convolution.threads import run_tasks
+from tensorconv.convolution.plans import planned
 from tensorconv.errors import KernelError, KernelTypeError
 from tensorconv.integers import per_axis
-from tensorconv.layers import ChannelwiseLayer, ConvLayer, PadLayer, PermuteLayer, Step, as_sequence
-
-TILE_BYTES = 2**18  # the panel of one tile stays in a core's second-level cache
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedLayer:
-    """One layer's tables and weights for one input size and data type.
-
-    Parameters
-    ----------
-    layer : ConvLayer
-        The layer.
-    tables : OffsetTables
-        What each tap touches.
-    weights : ndarray
-        (G, O/G, I K) for a convolution, (G, O/G, K, I) for a transposed one, in the type of the computation.
-    bias : ndarray, shape (O,)
-        The bias, zeros where the layer has none.
-    output_size : tuple of int
-        Spatial size of the output.
-    tile : int
-        Positions worked on at a time.
-    """
-
-    layer: ConvLayer
-    tables: OffsetTables
-    weights: Array
-    bias: Array
-    output_size: tuple[int, ...]
-    tile: int
-
-    def __call__(self, x: Array) -> Array:
-        """Apply the layer to x of shape (B, C, *L) and of the planned size and type."""
-        y = np.empty((len(x), self.layer.out_channels, math.prod(self.output_size)), x.dtype)
-        x = np.ascontiguousarray(x).reshape(len(x), x.shape[1], -1)
-        tasks = self._transposed_tasks(x, y) if self.layer.geometry.transposed else self._tasks(x, y)
-        run_tasks(tasks, n_macs=self.weights.size * y.shape[2] * len(x))
-        return y.reshape(*y.shape[:2], *self.output_size)
-
-    def _tasks(self, x: Array, y: Array) -> Iterable[Callable[[], None]]:
-        """One task per image and tile of output positions."""
-        for image in range(len(x)):
-            for first in range(0, y.shape[2], self.tile):
-                yield partial(self._gather, x[image], y[image, :, first : first + self.tile], first)
-
-    def _gather(self, x: Array, y: Array, first: int) -> None:
-        tables = self.tables
-        offsets = np.empty((math.prod(tables.taps), y.shape[1]), np.int64)
-        panel = np.empty((self.weights.shape[2], y.shape[1]), x.dtype)
-        loops.tile_offsets(tables.entries, tables.taps, tables.positions, first, offsets)
-        loops.gather(x, self.weights, self.bias, offsets, panel, y)
-
-    def _transposed_tasks(self, x: Array, y: Array) -> Iterable[Callable[[], None]]:
-        """One task per image, group and block of out-channels: no two tasks add to the same output element."""
-        n_groups, n_out, _, n_in = self.weights.shape
-        block = max(1, -(-n_out // 8))
-        for image in range(len(x)):
-            for g in range(n_groups):
-                for o in range(0, n_out, block):
-                    rows = slice(g * n_out + o, g * n_out + min(o + block, n_out))
-                    inputs = x[image, g * n_in : (g + 1) * n_in]
-                    yield partial(
-                        self._scatter, inputs, self.weights[g, o : o + block], self.bias[rows], y[image, rows]
-                    )
-
-    def _scatter(self, x: Array, weights: Array, bias: Array, y: Array) -> None:
-        tables = self.tables
-        offsets = np.empty((weights.shape[1], self.tile), np.int64)
-        column = np.empty(self.tile, x.dtype)
-        loops.scatter(x, weights, bias, tables.entries, tables.taps, tables.positions, offsets, column, y)
+from tensorconv.layers import ChannelwiseLayer, PadLayer, PermuteLayer, Step, as_sequence
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,29 +194,6 @@ def _prepare_step(layer: Step, size: tuple[int, ...], dtype: np.dtype[Any]) -> C
     if isinstance(layer, PermuteLayer):
         return partial(permute_channels, layer=layer)
     if isinstance(layer, ChannelwiseLayer):
-        view = _prepare_layer(layer.view, (layer.in_channels, *size), dtype)
+        view = planned(layer.view, (layer.in_channels, *size), dtype)
         return partial(convolve_channels, view=view, bias=None if layer.bias is None else layer.bias.astype(dtype))
-    return _prepare_layer(layer, size, dtype)
-
-
-def _prepare_layer(layer: ConvLayer, size: tuple[int, ...], dtype: np.dtype[Any]) -> PreparedLayer:
-    geometry = layer.geometry
-    output_size = layer.output_size(size)
-    positions, touched = (size, output_size) if geometry.transposed else (output_size, size)
-    n_groups, n_in = geometry.groups, layer.kernel.shape[1]
-    n_taps = math.prod(layer.kernel_size)
-    weights: Array = layer.kernel.reshape(n_groups, layer.out_channels // n_groups, n_in, n_taps)
-    n_rows = n_taps if geometry.transposed else n_in * n_taps
-    weights = np.swapaxes(weights, 2, 3) if geometry.transposed else weights.reshape(*weights.shape[:2], n_rows)
-    with np.errstate(over="ignore"):
-        weights = as_float_array(f"kernel as {dtype}", np.ascontiguousarray(weights, dtype))
-        bias = np.zeros(layer.out_channels, dtype) if layer.bias is None else layer.bias.astype(dtype)
-    tile = min(max(32, TILE_BYTES // (n_rows * dtype.itemsize)), 1024, math.prod(positions))
-    return PreparedLayer(
-        layer,
-        offset_tables(geometry, layer.kernel_size, positions, touched),
-        weights,
-        as_float_array(f"bias as {dtype}", bias),
-        output_size,
-        tile,
-    )
+    return planned(layer, size, dtype)

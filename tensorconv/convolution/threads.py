@@ -1,14 +1,19 @@
-"""Threads: tasks of compiled loops, which hold no interpreter lock, on a pool of the size that is granted."""
+"""Threads: work of compiled loops, which hold no interpreter lock, on a pool of the size that is granted."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tensorconv.errors import GeometryError
 
 SMALL_WORK = 2**20  # below this many multiply-accumulates a thread costs more than it saves
+_POOLS: dict[int, ThreadPoolExecutor] = {}  # one, by its number of threads
 
 
 def n_threads() -> int:
@@ -49,6 +54,43 @@ def run_tasks(tasks: Iterable[Callable[[], None]], *, n_macs: int) -> None:
         for task in tasks:
             task()
         return
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(task) for task in tasks]:
-            done.result()
+    for done in [_pool(threads).submit(task) for task in tasks]:
+        done.result()
+
+
+def share(work: Callable[[NDArray[Any]], None], *, n_macs: int) -> None:
+    """Run one function on several threads, which claim its parts from a common counter; this thread is one of them.
+
+    Parameters
+    ----------
+    work : callable
+        Takes a counter, an array of one integer, raises it for every part that it claims, and returns when none is
+        left.
+    n_macs : int
+        Multiply-accumulates of all parts together; for few, other threads are not asked.
+    """
+    counter = np.zeros(1, np.int64)
+    threads = n_threads()
+    if threads == 1 or n_macs <= SMALL_WORK:
+        work(counter)
+        return
+    pool = _pool(threads)
+    others = [pool.submit(work, counter) for _ in range(threads - 1)]
+    work(counter)
+    for other in others:
+        if not other.cancel():  # it has begun
+            other.result()
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    pool = _POOLS.get(threads)
+    if pool is None:
+        for former in _POOLS.values():
+            former.shutdown(wait=False)
+        _POOLS.clear()
+        pool = _POOLS[threads] = ThreadPoolExecutor(threads, "tensorconv")
+    return pool
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_POOLS.clear)  # a child has none of its parent's threads

@@ -1,0 +1,274 @@
+"""Dense convolutions by tiles: a panel of inputs is packed in the first-level cache and read by every out-channel.
+
+For each tile of positions and each block of rows (in-channels and taps), a panel is packed and multiplied by the
+weights of all out-channels, eight at a time. Sums stay in the output between blocks of rows. Every output is one chain
+of additions, bias first, in the order of in-channels and taps, so no tiling or sharing of the work changes a bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tensorconv.arrays import Array
+from tensorconv.convolution.loops import Floats, Ints, compiled
+from tensorconv.convolution.microkernel import (
+    copy1,
+    copy2,
+    copy3,
+    copy4,
+    copy5,
+    copy8,
+    skip4,
+    skip8,
+    tile1,
+    tile2,
+    tile3,
+)
+from tensorconv.convolution.threads import n_threads, share
+from tensorconv.convolution.tiles import POSITIONS, TAPS, Walk, tile_pieces
+from tensorconv.convolution.vectors import TILE_CHANNELS, TILE_VECTORS, VECTOR_BYTES, claim
+
+PANEL_ROWS = 144  # of a panel: 27 KB of a first-level cache of 48, with AVX-512
+WEIGHT_BYTES = 1_000_000  # beyond these, several tiles are worked on together for each block of rows
+PASS_BYTES = 400_000  # of the output that such a group of tiles has
+GROUPED_TILES = 8  # in a group at most
+CHANNEL_BLOCKS = 128  # of out-channels that are worked on together
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """A dense or grouped convolution planned for one input size.
+
+    Parameters
+    ----------
+    way : Walk
+        Positions and taps.
+    weights : ndarray, shape (G, blocks, I K, channels of a tile)
+        The kernel, out-channels innermost.
+    bias : ndarray, shape (G, blocks * channels of a tile)
+        The bias.
+    n_out : int
+        Out-channels of a group.
+    rows, mask_rows : ndarray of int64, shape (I K,)
+        Bytes from a position's element to that of each row, and of the masks of the row's tap.
+    """
+
+    way: Walk
+    weights: Array
+    bias: Array
+    n_out: int
+    rows: Ints
+    mask_rows: Ints
+
+    @property
+    def n_macs(self) -> int:
+        """Multiply-accumulates per image."""
+        return self.weights.size * self.way.n_positions
+
+    def __call__(self, x: Array, y: Array) -> None:
+        """Convolve x (B, G I, L) into y (B, G O, P)."""
+        x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
+        n_groups, n_blocks, n_rows, channels = self.weights.shape
+        item = x.itemsize
+        vectors = -(-self.way.n_positions // (VECTOR_BYTES // item))
+        tiles = -(-vectors // TILE_VECTORS)
+        group = 1
+        if n_blocks * channels * n_rows * item > WEIGHT_BYTES:
+            group = min(tiles, GROUPED_TILES, max(1, PASS_BYTES // (self.n_out * TILE_VECTORS * VECTOR_BYTES)))
+        wanted = 4 * n_threads() if self.n_macs * len(x) > 2**20 else 1
+        others = len(x) * n_groups
+        chunk = max(group, tiles * others // wanted // group * group)
+        parts = -(-tiles // chunk) * others
+        blocks = min(CHANNEL_BLOCKS, max(1, -(-n_blocks * parts // wanted) if parts < wanted else n_blocks))
+        task = np.array([self.n_out, group, chunk, blocks], np.int64)
+        way = np.array([self.way.row, self.way.step, self.way.first, self.way.contiguous, self.way.slots(item)])
+        share(
+            lambda counter: dense_tiles(
+                x, self.weights, self.bias, self.rows, self.mask_rows, self.way.axes, way, task, y, counter
+            ),
+            n_macs=self.n_macs * len(x),
+        )
+
+
+def plan_dense(way: Walk, kernel: Array, bias: Array, n_groups: int, channel_bytes: int) -> Dense:
+    """Lay out tables and weights.
+
+    Parameters
+    ----------
+    way : Walk
+        Positions and taps.
+    kernel : ndarray, shape (G O, I, K)
+        The kernel.
+    bias : ndarray, shape (G O,)
+        The bias.
+    n_groups : int
+        G.
+    channel_bytes : int
+        Bytes of one channel of the input.
+
+    Returns
+    -------
+    Dense
+        The planned convolution.
+    """
+    n_out, (_, n_in, n_taps) = len(kernel) // n_groups, kernel.shape
+    n_blocks, n_rows = -(-n_out // TILE_CHANNELS), n_in * n_taps
+    padded = np.zeros((n_groups, n_blocks * TILE_CHANNELS, n_rows), kernel.dtype)
+    padded[:, :n_out] = kernel.reshape(n_groups, n_out, n_rows)
+    weights = padded.reshape(n_groups, n_blocks, TILE_CHANNELS, n_rows).swapaxes(2, 3)
+    biases = np.zeros((n_groups, n_blocks * TILE_CHANNELS), kernel.dtype)
+    biases[:, :n_out] = bias.reshape(n_groups, n_out)
+    rows = (np.arange(n_in)[:, None] * channel_bytes + way.taps).ravel()
+    mask_rows = np.tile(np.arange(n_taps) * way.slots(kernel.itemsize) * 8, n_in)
+    return Dense(way, np.ascontiguousarray(weights), biases, n_out, rows, mask_rows)
+
+
+@compiled
+def dense_tiles(
+    x: Floats, weights: Floats, bias: Floats, rows: Ints, mask_rows: Ints, axes: Ints, way: Ints, task: Ints,
+    y: Floats, counter: Ints,
+) -> None:  # fmt: skip
+    """Convolve what other threads have not claimed yet.
+
+    Parameters
+    ----------
+    x : ndarray, shape (B, G I L)
+        Data.
+    weights, bias, rows, mask_rows, axes : ndarray
+        The fields of Dense and Walk.
+    way : ndarray of int64, shape (5,)
+        Row, step, first and contiguous of Walk, and its slots.
+    task : ndarray of int64, shape (4,)
+        Out-channels per group, tiles per pass over the weights, tiles and blocks of out-channels per claim.
+    y : ndarray, shape (B, G O P)
+        Receives the output.
+    counter : ndarray of int64, shape (1,)
+        What is claimed.
+    """
+    n_images, (n_groups, n_blocks, n_rows, channels) = len(x), weights.shape
+    row_length, step, y_first, contiguous, slots = way[0], way[1], way[2], way[3], way[4]
+    n_out, group, chunk, chunk_blocks = task[0], task[1], task[2], task[3]
+    size = x.itemsize
+    lanes = VECTOR_BYTES // size
+    n_positions, n_taps, n_words = 1, 1, 1
+    for a in range(len(axes)):
+        n_positions *= axes[a, POSITIONS]
+        n_taps *= axes[a, TAPS]
+        n_words = max(n_words, axes[a, TAPS])
+    vectors = (n_positions + lanes - 1) // lanes
+    tiles = (vectors + TILE_VECTORS - 1) // TILE_VECTORS
+    tile_chunks, block_chunks = (tiles + chunk - 1) // chunk, (n_blocks + chunk_blocks - 1) // chunk_blocks
+    passes = (n_rows + PANEL_ROWS - 1) // PANEL_ROWS
+    pass_rows = (n_rows + passes - 1) // passes
+    y_channel = y.shape[1] // (n_groups * n_out)
+    x_group = x.shape[1] // n_groups * size
+    tile_bytes = TILE_VECTORS * VECTOR_BYTES
+    panel_values = np.empty(PANEL_ROWS * (TILE_VECTORS + 1) * lanes + 32, x.dtype)
+    edge = np.empty(group * chunk_blocks * channels * TILE_VECTORS * lanes + 16, x.dtype)
+    panel = (panel_values.ctypes.data + 63) // 64 * 64
+    panel_first, x_values = (panel - panel_values.ctypes.data) // size, x.reshape(-1)
+    edges = (edge.ctypes.data + 63) // 64 * 64
+    edge_first = (edges - edge.ctypes.data) // size
+    sources, targets = np.empty((group, slots), np.int64), np.empty((group, slots), np.int64)
+    masks, words = np.empty((group, n_taps, slots), np.int64), np.empty((n_words, slots), np.int64)
+    coordinates, outputs = np.empty((len(axes), slots * lanes), np.int64), np.empty((group, slots * lanes), np.int64)
+    pieces = np.empty(group, np.int64)
+    next_row = rows[1] - rows[0] if n_rows > 1 else 0
+    while True:
+        unit = claim(counter.ctypes.data)
+        if unit >= n_images * n_groups * tile_chunks * block_chunks:
+            break
+        first_block = unit % block_chunks * chunk_blocks
+        last_block = min(n_blocks, first_block + chunk_blocks)
+        unit //= block_chunks
+        first_tile = unit % tile_chunks * chunk
+        last_tile = min(tiles, first_tile + chunk)
+        unit //= tile_chunks
+        g, image = unit % n_groups, unit // n_groups
+        x_at = x.ctypes.data + image * x.shape[1] * size + g * x_group
+        y_at = y.ctypes.data + (image * y.shape[1] + g * n_out * y_channel) * size + y_first
+        y_values = y[image]
+        for t0 in range(first_tile, last_tile, group):
+            t1 = min(last_tile, t0 + group)
+            for t in range(t0, t1):
+                i = t - t0
+                q0, q1 = vectors * t // tiles * lanes, min(n_positions, vectors * (t + 1) // tiles * lanes)
+                pieces[i] = tile_pieces(
+                    axes, row_length, step, q0, q1, lanes, size,
+                    sources[i], targets[i], masks[i], words, coordinates, outputs[i],
+                )  # fmt: skip
+            for k0 in range(0, n_rows, pass_rows):
+                k_rows = min(pass_rows, n_rows - k0)
+                for t in range(t0, t1):
+                    i = t - t0
+                    v0, v1 = vectors * t // tiles, vectors * (t + 1) // tiles
+                    nv, q0, q1 = v1 - v0, v0 * lanes, min(n_positions, v1 * lanes)
+                    n = pieces[i]
+                    pitch = (nv if n <= 8 else nv + 1) * VECTOR_BYTES  # room for overruns, if in several passes
+                    source, target, mask = sources[i].ctypes.data, targets[i].ctypes.data, masks[i].ctypes.data
+                    r, mr = rows.ctypes.data + k0 * 8, mask_rows.ctypes.data + k0 * 8
+                    if step == 1:
+                        if n == 1:
+                            copy1(x, (panel, pitch, x_at, r, mr, k_rows, source, target, mask))
+                        elif n == 2:
+                            copy2(x, (panel, pitch, x_at, r, mr, k_rows, source, target, mask))
+                        elif n == 3:
+                            copy3(x, (panel, pitch, x_at, r, mr, k_rows, source, target, mask))
+                        elif n == 4:
+                            copy4(x, (panel, pitch, x_at, r, mr, k_rows, source, target, mask))
+                        elif n == 5:
+                            copy5(x, (panel, pitch, x_at, r, mr, k_rows, source, target, mask))
+                        else:
+                            for j in range(0, 8 * n, 64):
+                                copy8(x, (panel, pitch, x_at, r, mr, k_rows, source + j, target + j, mask + j))
+                    elif step > 2:
+                        x_first = image * x.shape[1] + g * x.shape[1] // n_groups
+                        for k in range(k_rows):
+                            base, mask_at = x_first + rows[k0 + k] // size, mask_rows[k0 + k] // (8 * slots)
+                            for j in range(n):
+                                to = panel_first + (k * pitch + targets[i, j]) // size
+                                at = base + sources[i, j] // size
+                                for lane in range(min(lanes, pitch // size - targets[i, j] // size)):
+                                    is_inside = masks[i, mask_at, j] >> lane & 1
+                                    panel_values[to + lane] = x_values[at + lane * step] if is_inside else 0
+                    elif n <= 4:
+                        skip4(x, (panel, pitch, x_at, r, mr, k_rows, source, target, mask))
+                    else:
+                        for j in range(0, 8 * n, 64):
+                            skip8(x, (panel, pitch, x_at, r, mr, k_rows, source + j, target + j, mask + j))
+                    through_edge = contiguous == 0 or q1 - q0 < nv * lanes
+                    for o in range(first_block, last_block):
+                        w = weights.ctypes.data + ((g * n_blocks + o) * n_rows + k0) * channels * size
+                        b = bias.ctypes.data + (g * n_blocks + o) * channels * size
+                        to, to_step = y_at + (o * channels * y_channel + q0) * size, y_channel * size
+                        if through_edge or (o + 1) * channels > n_out:
+                            to = edges + (i * chunk_blocks + o - first_block) * channels * tile_bytes
+                            to_step = tile_bytes
+                        ahead, ahead_step = w, 0
+                        if group > 1:  # weights from beyond the second-level cache: the next block of them
+                            ahead, ahead_step = w + n_rows * channels * size, channels * size
+                        elif n_taps == 1 and o - first_block <= TILE_VECTORS:  # the next panel
+                            ahead = x_at + rows[k0] + sources[i, 0] + nv * VECTOR_BYTES + (o - first_block) * 64
+                            ahead_step = next_row
+                        if nv == 3:
+                            tile3(x, (w, panel, pitch, k_rows, to, to_step, b, k0, ahead, ahead_step))
+                        elif nv == 2:
+                            tile2(x, (w, panel, pitch, k_rows, to, to_step, b, k0, ahead, ahead_step))
+                        else:
+                            tile1(x, (w, panel, pitch, k_rows, to, to_step, b, k0, ahead, ahead_step))
+                    if k0 + k_rows == n_rows:
+                        whole = n_out // channels * channels
+                        start = first_block * channels if through_edge else max(whole, first_block * channels)
+                        for o in range(start, min(n_out, last_block * channels)):
+                            e = edge_first + (i * chunk_blocks * channels + o - first_block * channels) * (
+                                TILE_VECTORS * lanes
+                            )
+                            at = (g * n_out + o) * y_channel
+                            if contiguous == 1:
+                                y_values[at + q0 : at + q1] = edge[e : e + q1 - q0]
+                            else:
+                                at += y_first // size
+                                for j in range(q1 - q0):
+                                    y_values[at + outputs[i, j] // size] = edge[e + j]
