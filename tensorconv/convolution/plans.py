@@ -15,6 +15,7 @@ import numpy as np
 
 from tensorconv.arrays import Array, as_float_array
 from tensorconv.convolution.dense import plan_dense
+from tensorconv.convolution.rows import plan_rows
 from tensorconv.convolution.simple import plan_simple
 from tensorconv.convolution.tiles import walk
 from tensorconv.convolution.vectors import VECTOR_BYTES
@@ -22,6 +23,7 @@ from tensorconv.layers import ConvLayer
 
 KEPT_BYTES = 2**26  # of weights laid out for layers that were run last
 ALIGNMENT = 64
+NARROW = 4  # out-channels per group from which on panels are worth packing
 
 Path = Callable[[Array, Array], None]
 Key = tuple[int, tuple[int, ...], str, bool]
@@ -138,7 +140,8 @@ def _plan(layer: ConvLayer, size: tuple[int, ...], dtype: np.dtype[Any], fast: b
         low = tuple(pair[0] for pair in geometry.padding)
         way = walk(output_size, geometry.stride, geometry.dilation, low, size, layer.kernel_size, dtype.itemsize)
         flat = kernel.reshape(*kernel.shape[:2], -1)
-        path = plan_dense(way, flat, bias, geometry.groups, math.prod(size) * dtype.itemsize)
+        layout = plan_rows if layer.out_channels < NARROW * geometry.groups else plan_dense
+        path = layout(way, flat, bias, geometry.groups, math.prod(size) * dtype.itemsize)
     return Plan(path, layer.out_channels, output_size, kernel.nbytes)
 
 

@@ -71,6 +71,26 @@ class Emitter:
         self.vector = ir.VectorType(self.scalar, self.lanes)
         self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
 
+    def pointer(self, address: Value, offset: int, kind: Any) -> Value:
+        """Return an address as a pointer.
+
+        Parameters
+        ----------
+        address : value
+            The address, less the offset.
+        offset : int
+            Bytes.
+        kind : llvmlite.ir.Type
+            What is there.
+
+        Returns
+        -------
+        value
+            The pointer.
+        """
+        moved = self.builder.add(address, I64(offset)) if offset else address
+        return self.builder.inttoptr(moved, kind.as_pointer())
+
     def integer(self, address: Value, index: int = 0) -> Value:
         """Return an integer of an array of them.
 
@@ -86,7 +106,7 @@ class Emitter:
         value
             The integer.
         """
-        return self.builder.load(self._at(address, 8 * index, I64))
+        return self.builder.load(self.pointer(address, 8 * index, I64))
 
     def load(self, address: Value, offset: int = 0) -> Value:
         """Return a vector.
@@ -103,7 +123,7 @@ class Emitter:
         value
             The vector.
         """
-        return self.builder.load(self._at(address, offset, self.vector), align=self.size)
+        return self.builder.load(self.pointer(address, offset, self.vector), align=self.size)
 
     def store(self, value: Value, address: Value, offset: int = 0) -> None:
         """Store a vector.
@@ -117,7 +137,7 @@ class Emitter:
         offset : int
             Bytes.
         """
-        self.builder.store(value, self._at(address, offset, self.vector), align=self.size)
+        self.builder.store(value, self.pointer(address, offset, self.vector), align=self.size)
 
     def splat(self, address: Value, offset: int = 0) -> Value:
         """Return a vector of one number.
@@ -135,7 +155,7 @@ class Emitter:
             The vector.
         """
         none = ir.Constant(self.vector, ir.Undefined)
-        one = self.builder.load(self._at(address, offset, self.scalar))
+        one = self.builder.load(self.pointer(address, offset, self.scalar))
         first = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(self.builder.insert_element(none, one, I32(0)), none, first)
 
@@ -176,11 +196,29 @@ class Emitter:
         bits = b.bitcast(b.trunc(word, ir.IntType(lanes)) if lanes < 64 else word, ir.VectorType(ir.IntType(1), lanes))
         zeros = ir.Constant(wide, [0.0] * lanes)
         name = f"llvm.masked.load.v{lanes}f{8 * self.size}.p0"
-        got = self._call(name, wide, [self._at(address, 0, wide), I32(self.size), bits, zeros])
+        got = self._call(name, wide, [self.pointer(address, 0, wide), I32(self.size), bits, zeros])
         if step == 1:
             return got
         picked = ir.Constant(ir.VectorType(I32, self.lanes), list(range(0, lanes, step)))
         return b.shuffle_vector(got, zeros, picked)
+
+    def store_masked(self, value: Value, address: Value, word: Value) -> None:
+        """Store the numbers of a vector whose bits are set in an integer.
+
+        Parameters
+        ----------
+        value : value
+            The vector.
+        address : value
+            Where its first number goes.
+        word : value
+            The bits.
+        """
+        b = self.builder
+        bits = b.bitcast(b.trunc(word, ir.IntType(self.lanes)), ir.VectorType(ir.IntType(1), self.lanes))
+        to = self.pointer(address, 0, self.vector)
+        name = f"llvm.masked.store.v{self.lanes}f{8 * self.size}.p0"
+        self._call(name, ir.VoidType(), [value, to, I32(self.size), bits])
 
     def prefetch(self, address: Value) -> None:
         """Ask for a line of the second-level cache.
@@ -191,7 +229,7 @@ class Emitter:
             Anywhere in it, which need not exist.
         """
         byte = ir.IntType(8)
-        self._call("llvm.prefetch.p0", ir.VoidType(), [self._at(address, 0, byte), I32(0), I32(2), I32(1)])
+        self._call("llvm.prefetch.p0", ir.VoidType(), [self.pointer(address, 0, byte), I32(0), I32(2), I32(1)])
 
     def loop(
         self, count: Value, carried: Sequence[Value], body: Callable[[Value, list[Value]], list[Value]]
@@ -228,10 +266,6 @@ class Emitter:
         b.cbranch(b.icmp_signed("<", following, count), inside, after)
         b.position_at_end(after)
         return results
-
-    def _at(self, address: Value, offset: int, kind: Any) -> Value:
-        moved = self.builder.add(address, I64(offset)) if offset else address
-        return self.builder.inttoptr(moved, kind.as_pointer())
 
     def _call(self, name: str, result: Any, arguments: list[Value]) -> Value:
         kind = ir.FunctionType(result, [value.type for value in arguments])
