@@ -30,7 +30,7 @@ from tensorconv.convolution.threads import n_threads, share
 from tensorconv.convolution.tiles import POSITIONS, TAPS, Walk, tile_pieces
 from tensorconv.convolution.vectors import TILE_CHANNELS, TILE_VECTORS, VECTOR_BYTES, claim
 
-PANEL_ROWS = 144  # of a panel: 27 KB of a first-level cache of 48, with AVX-512
+PANEL_ROWS = 128  # of a panel: 24 KB of a first-level cache of 48, with AVX-512
 WEIGHT_BYTES = 1_000_000  # beyond these, several tiles are worked on together for each block of rows
 PASS_BYTES = 400_000  # of the output that such a group of tiles has
 GROUPED_TILES = 8  # in a group at most
@@ -173,7 +173,8 @@ def dense_tiles(
     edge_first = (edges - edge.ctypes.data) // size
     sources, targets = np.empty((group, slots), np.int64), np.empty((group, slots), np.int64)
     masks, words = np.empty((group, n_taps, slots), np.int64), np.empty((n_words, slots), np.int64)
-    coordinates, outputs = np.empty((len(axes), slots * lanes), np.int64), np.empty((group, slots * lanes), np.int64)
+    runs = np.empty((TILE_VECTORS * lanes + 1, 3 + len(axes)), np.int64)
+    outputs = np.empty((group, 0 if contiguous else TILE_VECTORS * lanes), np.int64)
     pieces = np.empty(group, np.int64)
     next_row = rows[1] - rows[0] if n_rows > 1 else 0
     while True:
@@ -197,7 +198,7 @@ def dense_tiles(
                 q0, q1 = vectors * t // tiles * lanes, min(n_positions, vectors * (t + 1) // tiles * lanes)
                 pieces[i] = tile_pieces(
                     axes, row_length, step, q0, q1, lanes, size,
-                    sources[i], targets[i], masks[i], words, coordinates, outputs[i],
+                    sources[i], targets[i], masks[i], words, runs, outputs[i],
                 )  # fmt: skip
             for k0 in range(0, n_rows, pass_rows):
                 k_rows = min(pass_rows, n_rows - k0)

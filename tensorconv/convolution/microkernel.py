@@ -22,7 +22,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tensorconv.convolution.vectors import I64, TILE_CHANNELS, VECTOR_BYTES, Emitter, Value, kernel
+from tensorconv.convolution.emitter import I64, Emitter, Value, kernel
+from tensorconv.convolution.vectors import TILE_CHANNELS, VECTOR_BYTES
 
 
 def tile_kernel(n_channels: int, n_vectors: int) -> Any:

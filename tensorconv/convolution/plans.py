@@ -14,16 +14,15 @@ from typing import Any
 import numpy as np
 
 from tensorconv.arrays import Array, as_float_array
-from tensorconv.convolution.dense import plan_dense
-from tensorconv.convolution.rows import plan_rows
 from tensorconv.convolution.simple import plan_simple
 from tensorconv.convolution.tiles import walk
+from tensorconv.convolution.transposed import plan_transposed
 from tensorconv.convolution.vectors import VECTOR_BYTES
+from tensorconv.convolution.walks import plan_walk
 from tensorconv.layers import ConvLayer
 
 KEPT_BYTES = 2**26  # of weights laid out for layers that were run last
 ALIGNMENT = 64
-NARROW = 4  # out-channels per group from which on panels are worth packing
 
 Path = Callable[[Array, Array], None]
 Key = tuple[int, tuple[int, ...], str, bool]
@@ -135,13 +134,15 @@ def _plan(layer: ConvLayer, size: tuple[int, ...], dtype: np.dtype[Any], fast: b
         kernel = as_float_array(f"kernel as {dtype}", layer.kernel.astype(dtype))
         bias = np.zeros(layer.out_channels, dtype) if layer.bias is None else layer.bias.astype(dtype)
     bias = as_float_array(f"bias as {dtype}", bias)
-    path: Path = plan_simple(geometry, kernel, bias, size, output_size)
-    if fast and not geometry.transposed:
+    path: Path
+    if not fast:
+        path = plan_simple(geometry, kernel, bias, size, output_size)
+    elif geometry.transposed:
+        path = plan_transposed(geometry, kernel, bias, size, output_size)
+    else:
         low = tuple(pair[0] for pair in geometry.padding)
         way = walk(output_size, geometry.stride, geometry.dilation, low, size, layer.kernel_size, dtype.itemsize)
-        flat = kernel.reshape(*kernel.shape[:2], -1)
-        layout = plan_rows if layer.out_channels < NARROW * geometry.groups else plan_dense
-        path = layout(way, flat, bias, geometry.groups, math.prod(size) * dtype.itemsize)
+        path = plan_walk(way, kernel.reshape(*kernel.shape[:2], -1), bias, geometry.groups)
     return Plan(path, layer.out_channels, output_size, kernel.nbytes)
 
 

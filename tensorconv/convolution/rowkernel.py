@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tensorconv.convolution.vectors import I64, Emitter, Value, kernel
+from tensorconv.convolution.emitter import I64, Emitter, Value, kernel
 
 
 def block_kernel(taps: int, stride: int, n_rows: int) -> Any:

@@ -223,14 +223,14 @@ def narrow_rows(
                     at[8 + i] = column_bits.ctypes.data + v * column_bits.shape[1] * 8
                 address = at.ctypes.data
                 if step <= 2:
-                    arguments = (
+                    where = (
                         sums.ctypes.data, x_at, address, offsets.ctypes.data, n_weights, w, b, address + 32,
                         address + 64, row_at.ctypes.data, column_at.ctypes.data,
                     )  # fmt: skip
                     if step == 1:
-                        pieces4(x, arguments)
+                        pieces4(x, where)
                     else:
-                        pieces4s2(x, arguments)
+                        pieces4s2(x, where)
                 for i in range(min(4, n_pieces - piece)):
                     r, v = first_row + (piece + i) // n_vectors, (piece + i) % n_vectors
                     to = (o * y_channel * size + outputs[r] + v * lanes * y_step) // size

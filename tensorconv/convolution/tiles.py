@@ -15,6 +15,7 @@ import numpy as np
 from tensorconv.convolution.loops import Ints, compiled
 from tensorconv.convolution.vectors import TILE_VECTORS, VECTOR_BYTES
 
+EVEN = 0x5555555555555555
 POSITIONS, STRIDE, DILATION, LOW, SIZE, TAPS, X_STEP, Y_STEP = range(8)  # columns of `axes`
 
 
@@ -119,7 +120,7 @@ def walk(
 @compiled
 def tile_pieces(
     axes: Ints, row: int, step: int, first: int, last: int, lanes: int, size: int,
-    sources: Ints, targets: Ints, masks: Ints, words: Ints, coordinates: Ints, outputs: Ints,
+    sources: Ints, targets: Ints, masks: Ints, words: Ints, runs: Ints, outputs: Ints,
 ) -> int:  # fmt: skip
     """Fill the tables of one tile of positions and return the number of its pieces, of at most one vector each.
 
@@ -135,78 +136,83 @@ def tile_pieces(
         Receive the byte of the input and of a panel's row where each piece begins, the last one again up to the end.
     masks : ndarray of int64, shape (K, slots)
         Receives the bits of each piece that are inside, for every tap.
-    words : ndarray of int64, shape (K1 + .. + KN, slots)
+    words : ndarray of int64, shape (largest of K1..KN, slots)
         Workspace.
-    coordinates : ndarray of int64, shape (N, slots * lanes)
-        Workspace.
-    outputs : ndarray of int64, shape (slots * lanes,)
-        Receives the byte of the output of each position.
+    runs : ndarray of int64, shape (tile + 1, 3 + N)
+        Workspace for the runs of positions along the last axis: piece, first bit, length, and where the axes are.
+    outputs : ndarray of int64, shape (tile,)
+        Receives the byte of the output of each position, unless it is empty.
 
     Returns
     -------
     int
         The number of pieces.
     """
-    n_axes, slots = len(axes), len(sources)
-    at = np.empty(n_axes, np.int64)
-    rest = first
-    for a in range(n_axes - 1, -1, -1):
-        at[a] = rest % axes[a, POSITIONS]
-        rest //= axes[a, POSITIONS]
-    counts = np.empty(slots, np.int64)
+    n_axes, slots, n_runs, n = len(axes), len(sources), 0, 0
     spread = 2 if step == 2 else 1  # between the bits of neighbours
-    n = 0
-    q = first
+    rest = q = first
+    for a in range(n_axes - 1, -1, -1):
+        runs[0, 3 + a] = rest % axes[a, POSITIONS]
+        rest //= axes[a, POSITIONS]
+    in_row = row - q % row
     while q < last:
-        count = min(lanes, row - q % row, last - q)
-        source = 0
+        count, source, done = min(lanes, in_row, last - q), 0, 0
         for a in range(n_axes):
-            source += axes[a, STRIDE] * at[a] * axes[a, X_STEP]
-        sources[n], targets[n], counts[n] = source, (q - first) * size, count
-        for j in range(count):
-            output = 0
-            for a in range(n_axes):
-                coordinates[a, n * lanes + j] = at[a] * axes[a, STRIDE]
-                output += at[a] * axes[a, Y_STEP]
-            outputs[q - first + j] = output
+            source += axes[a, STRIDE] * runs[n_runs, 3 + a] * axes[a, X_STEP]
+        sources[n], targets[n] = source, (q - first) * size
+        while done < count:
+            at, following = runs[n_runs], runs[n_runs + 1]
+            length = min(count - done, axes[n_axes - 1, POSITIONS] - at[2 + n_axes])
+            at[0], at[1], at[2] = n, done * spread, length
+            if len(outputs) > 0:
+                output = 0
+                for a in range(n_axes):
+                    output += at[3 + a] * axes[a, Y_STEP]
+                for j in range(length):
+                    outputs[q - first + done + j] = output + j * axes[n_axes - 1, Y_STEP]
+            done += length
+            n_runs += 1
+            for b in range(3, 3 + n_axes):
+                following[b] = at[b]
             a = n_axes - 1
-            at[a] += 1
-            while a > 0 and at[a] == axes[a, POSITIONS]:
-                at[a] = 0
+            following[3 + a] += length
+            while a > 0 and following[3 + a] == axes[a, POSITIONS]:
+                following[3 + a] = 0
                 a -= 1
-                at[a] += 1
+                following[3 + a] += 1
+        in_row = row if in_row == count else in_row - count
+        bits = (1 << (count * spread)) - 1
+        masks[0, n] = bits & EVEN if spread == 2 else bits
         n += 1
         q += count
-    n_taps = len(masks)
-    for i in range(n):
-        full = 0
-        for j in range(counts[i]):
-            full |= 1 << (j * spread)
-        for t in range(n_taps):
-            masks[t, i] = full
-    repeat = n_taps
+    n_masks = 1
     for a in range(n_axes):
-        taps, dilation, low, length = axes[a, TAPS], axes[a, DILATION], axes[a, LOW], axes[a, SIZE]
-        repeat //= taps
-        highest = (axes[a, POSITIONS] - 1) * axes[a, STRIDE] + (taps - 1) * dilation - low
-        if low <= 0 and highest < length:
-            continue
+        taps, stride, dilation, low, length = (
+            axes[a, TAPS], axes[a, STRIDE], axes[a, DILATION], axes[a, LOW], axes[a, SIZE]
+        )  # fmt: skip
+        always = low <= 0 and (axes[a, POSITIONS] - 1) * stride + (taps - 1) * dilation - low < length
         for k in range(taps):
-            for i in range(n):
-                word = 0
-                for j in range(counts[i]):
-                    inside = coordinates[a, i * lanes + j] + k * dilation - low
-                    word |= (1 << (j * spread)) if 0 <= inside < length else 0
-                words[k, i] = word
-        t = 0
-        while t < n_taps:
-            for k in range(taps):
-                for _ in range(repeat):
-                    for i in range(n):
-                        masks[t, i] &= words[k, i]
-                    t += 1
+            words[k, :n] = -1 if always else 0
+            if always:
+                continue
+            for r in range(n_runs):
+                begin, end, at0 = 0, runs[r, 2], runs[r, 3 + a] * stride + k * dilation - low
+                if a < n_axes - 1:
+                    end = end if 0 <= at0 < length else 0
+                elif stride == 1:
+                    begin, end = max(0, -at0), min(end, length - at0)
+                else:
+                    begin, end = max(0, (stride - 1 - at0) // stride), min(end, (length - at0 + stride - 1) // stride)
+                if begin < end:
+                    bits = (1 << (end * spread)) - (1 << (begin * spread))
+                    words[k, runs[r, 0]] |= bits << runs[r, 1]
+        for m in range(n_masks - 1, -1, -1):
+            for k in range(taps - 1, -1, -1):
+                for i in range(n):
+                    masks[m * taps + k, i] = masks[m, i] & words[k, i]
+        n_masks *= taps
     for i in range(n, min(n + 8, slots)):
         sources[i], targets[i] = sources[n - 1], targets[n - 1]
-        for t in range(n_taps):
+        for t in range(n_masks):
             masks[t, i] = masks[t, n - 1]
     return n
