@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tensorconv.arrays import Array
+from tensorconv.convolution.finite import scan
 from tensorconv.convolution.loops import Floats, Ints, compiled
 from tensorconv.convolution.microkernel import (
     copy1,
@@ -67,8 +68,8 @@ class Dense:
         """Multiply-accumulates per image."""
         return self.weights.size * self.way.n_positions
 
-    def __call__(self, x: Array, y: Array) -> None:
-        """Convolve x (B, G I, L) into y (B, G O, P)."""
+    def __call__(self, x: Array, y: Array, *, looks: bool = True) -> bool:
+        """Convolve x (B, G I, L) into y (B, G O, P); return whether x is finite, if it is looked at."""
         x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
         n_groups, n_blocks, n_rows, channels = self.weights.shape
         item = x.itemsize
@@ -84,11 +85,12 @@ class Dense:
         blocks = min(CHANNEL_BLOCKS, max(1, -(-n_blocks * parts // wanted) if parts < wanted else n_blocks))
         task = np.array([self.n_out, group, chunk, blocks], np.int64)
         way = np.array([self.way.row, self.way.step, self.way.first, self.way.contiguous, self.way.slots(item)])
-        share(
+        return share(
             lambda counter: dense_tiles(
                 x, self.weights, self.bias, self.rows, self.mask_rows, self.way.axes, way, task, y, counter
             ),
             n_macs=self.n_macs * len(x),
+            looks=looks,
         )
 
 
@@ -144,8 +146,8 @@ def dense_tiles(
         Out-channels per group, tiles per pass over the weights, tiles and blocks of out-channels per claim.
     y : ndarray, shape (B, G O P)
         Receives the output.
-    counter : ndarray of int64, shape (1,)
-        What is claimed.
+    counter : ndarray of int64, shape (3,)
+        What is claimed, of the work and of the looking at the data, and whether they are not finite.
     """
     n_images, (n_groups, n_blocks, n_rows, channels) = len(x), weights.shape
     row_length, step, y_first, contiguous, slots = way[0], way[1], way[2], way[3], way[4]
@@ -177,6 +179,7 @@ def dense_tiles(
     outputs = np.empty((group, 0 if contiguous else TILE_VECTORS * lanes), np.int64)
     pieces = np.empty(group, np.int64)
     next_row = rows[1] - rows[0] if n_rows > 1 else 0
+    scan(x_values, counter)
     while True:
         unit = claim(counter.ctypes.data)
         if unit >= n_images * n_groups * tile_chunks * block_chunks:

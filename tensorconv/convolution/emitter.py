@@ -161,16 +161,30 @@ class Emitter:
         value
             The vector.
         """
-        lanes, b = self.lanes * step, self.builder
-        wide = ir.VectorType(self.scalar, lanes)
-        bits = b.bitcast(b.trunc(word, ir.IntType(lanes)) if lanes < 64 else word, ir.VectorType(ir.IntType(1), lanes))
-        zeros = ir.Constant(wide, [0.0] * lanes)
-        name = f"llvm.masked.load.v{lanes}f{8 * self.size}.p0"
-        got = self._call(name, wide, [self.pointer(address, 0, wide), I32(self.size), bits, zeros])
-        if step == 1:
-            return got
-        picked = ir.Constant(ir.VectorType(I32, self.lanes), list(range(0, lanes, step)))
-        return b.shuffle_vector(got, zeros, picked)
+        return self._masked(address, word) if step == 1 else self.split(address, word)[0]
+
+    def split(self, address: Value, word: Value) -> tuple[Value, Value]:
+        """Return every second number where the bits of an integer are set, else zeros, and the numbers between.
+
+        Parameters
+        ----------
+        address : value
+            Of the first number.
+        word : value
+            The bits, of two vectors.
+
+        Returns
+        -------
+        (value, value)
+            The vectors.
+        """
+        b = self.builder
+        low = self._masked(address, word)
+        high = self._masked(b.add(address, I64(self.lanes * self.size)), b.lshr(word, I64(self.lanes)))
+        picked = [range(first, 2 * self.lanes, 2) for first in (0, 1)]
+        kind = ir.VectorType(I32, self.lanes)
+        even, odd = (b.shuffle_vector(low, high, ir.Constant(kind, list(indices))) for indices in picked)
+        return even, odd
 
     def store_masked(self, value: Value, address: Value, word: Value) -> None:
         """Store the numbers of a vector whose bits are set in an integer.
@@ -184,11 +198,9 @@ class Emitter:
         word : value
             The bits.
         """
-        b = self.builder
-        bits = b.bitcast(b.trunc(word, ir.IntType(self.lanes)), ir.VectorType(ir.IntType(1), self.lanes))
         to = self.pointer(address, 0, self.vector)
         name = f"llvm.masked.store.v{self.lanes}f{8 * self.size}.p0"
-        self._call(name, ir.VoidType(), [value, to, I32(self.size), bits])
+        self._call(name, ir.VoidType(), [value, to, I32(self.size), self._bits(word)])
 
     def prefetch(self, address: Value) -> None:
         """Ask for a line of the second-level cache.
@@ -236,6 +248,15 @@ class Emitter:
         b.cbranch(b.icmp_signed("<", following, count), inside, after)
         b.position_at_end(after)
         return results
+
+    def _masked(self, address: Value, word: Value) -> Value:
+        name = f"llvm.masked.load.v{self.lanes}f{8 * self.size}.p0"
+        at = self.pointer(address, 0, self.vector)
+        return self._call(name, self.vector, [at, I32(self.size), self._bits(word), self.zero])
+
+    def _bits(self, word: Value) -> Value:
+        bits = self.builder.trunc(word, ir.IntType(self.lanes))
+        return self.builder.bitcast(bits, ir.VectorType(ir.IntType(1), self.lanes))
 
     def _call(self, name: str, result: Any, arguments: list[Value]) -> Value:
         kind = ir.FunctionType(result, [value.type for value in arguments])

@@ -24,7 +24,7 @@ from tensorconv.layers import ConvLayer
 KEPT_BYTES = 2**26  # of weights laid out for layers that were run last
 ALIGNMENT = 64
 
-Path = Callable[[Array, Array], None]
+Path = Callable[[Array, Array], bool]
 Key = tuple[int, tuple[int, ...], str, bool]
 
 
@@ -35,7 +35,7 @@ class Plan:
     Parameters
     ----------
     path : callable
-        Convolves data (B, C, L) into an output (B, O, P).
+        Convolves data (B, C, L) into an output (B, O, P), and returns whether the data are finite.
     out_channels : int
         O.
     output_size : tuple of int
@@ -51,10 +51,25 @@ class Plan:
 
     def __call__(self, x: Array) -> Array:
         """Apply the layer to x of shape (B, C, *L) and of the planned size and type."""
+        return self.judge(x)[0]
+
+    def judge(self, x: Array) -> tuple[Array, bool]:
+        """Apply the layer, and tell whether the data are finite.
+
+        Parameters
+        ----------
+        x : ndarray, shape (B, C, L1..LN)
+            Data of the planned size and type.
+
+        Returns
+        -------
+        (ndarray, bool)
+            The output, and whether x holds neither NaN nor inf.
+        """
         shape = (len(x), self.out_channels, math.prod(self.output_size))
         y = _aligned(shape, x.dtype)
-        self.path(np.ascontiguousarray(x).reshape(len(x), x.shape[1], -1), y)
-        return y.reshape(*shape[:2], *self.output_size)
+        is_finite = self.path(np.ascontiguousarray(x).reshape(len(x), x.shape[1], -1), y)
+        return y.reshape(*shape[:2], *self.output_size), is_finite
 
 
 def planned(layer: ConvLayer, size: tuple[int, ...], dtype: np.dtype[Any]) -> Plan:

@@ -41,23 +41,26 @@ def block_kernel(taps: int, stride: int, n_rows: int) -> Any:
     -------
     intrinsic
         (like, (y, step of its rows, bits to store, x at the first tap, step of its rows, first row of x, number of rows
-        of x, bits of the columns per tap along the row, step between them, weights, bias, address to prefetch)).
+        of x, zeros to read instead of rows that are not there, bits of the columns per tap along the row, distance of
+        odd columns, weights, bias)). At stride 2, x is a plane of split rows, padded.
     """
 
     def emit(
         e: Emitter, y: Value, y_step: Value, stored: Value, x: Value, x_step: Value, first: Value, height: Value,
-        columns: Value, columns_step: Value, weights: Value, bias: Value, ahead: Value,
+        zeros: Value, columns: Value, odd: Value, weights: Value, bias: Value,
     ) -> None:  # fmt: skip
         b = e.builder
         sums = [e.splat(bias)] * n_rows
         weight = [e.splat(weights, t * e.size) for t in range(taps * taps)]
-        bits = [b.load(e.pointer(b.add(columns, b.mul(columns_step, I64(k))), 0, I64)) for k in range(taps)]
+        bits = [e.integer(columns, k) for k in range(taps)] if stride == 1 else []
         for i in range((n_rows - 1) * stride + taps):
-            is_inside = b.sext(b.icmp_unsigned("<", b.add(first, I64(i)), height), I64)
-            row = b.add(x, b.mul(x_step, I64(i)))
-            e.prefetch(b.add(ahead, b.mul(x_step, I64(i))))
+            is_inside = b.icmp_unsigned("<", b.add(first, I64(i)), height)
+            row = b.select(is_inside, b.add(x, b.mul(x_step, I64(i))), zeros)
             for k in range(taps):
-                values = e.masked(b.add(row, I64(k * e.size)), b.and_(bits[k], is_inside), stride)
+                if stride == 1:
+                    values = e.masked(b.add(row, I64(k * e.size)), bits[k])
+                else:
+                    values = e.load(b.add(row, odd) if k % 2 else row, k // 2 * e.size)
                 for r in range(n_rows):
                     if 0 <= i - r * stride < taps:
                         sums[r] = e.fma(weight[(i - r * stride) * taps + k], values, sums[r])
@@ -110,6 +113,31 @@ def piece_kernel(n_pieces: int, step: int) -> Any:
     return kernel(11, emit)
 
 
-block3x3, block3x3s2 = block_kernel(3, 1, 4), block_kernel(3, 2, 4)
-block5x5, block5x5s2 = block_kernel(5, 1, 4), block_kernel(5, 2, 4)
+def _split(
+    e: Emitter, even: Value, odd: Value, step: Value, x: Value, x_step: Value, n_rows: Value, width: Value, count: Value
+) -> None:
+    """Write the even and the odd columns of some rows, zeros behind them."""
+    b, size = e.builder, e.lanes * e.size
+
+    def row(r: Value, _: list[Value]) -> list[Value]:
+        to, source = b.mul(r, step), b.add(x, b.mul(r, x_step))
+
+        def part(v: Value, _: list[Value]) -> list[Value]:
+            rest = b.sub(width, b.mul(v, I64(2 * e.lanes)))
+            few = b.sub(b.shl(I64(1), rest), I64(1))
+            word = b.select(b.icmp_signed("<", rest, I64(2 * e.lanes)), few, I64(-1))
+            at = b.mul(v, I64(size))
+            for target, values in zip((even, odd), e.split(b.add(source, b.mul(at, I64(2))), word), strict=True):
+                e.store(values, b.add(b.add(target, to), at))
+            return []
+
+        e.loop(count, [], part)
+        return []
+
+    e.loop(n_rows, [], row)
+
+
+split_rows = kernel(8, _split)
+block3x3, block3x3s2 = block_kernel(3, 1, 7), block_kernel(3, 2, 7)
+block5x5, block5x5s2 = block_kernel(5, 1, 7), block_kernel(5, 2, 7)
 pieces4, pieces4s2 = piece_kernel(4, 1), piece_kernel(4, 2)

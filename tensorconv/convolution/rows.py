@@ -12,14 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from tensorconv.arrays import Array
+from tensorconv.convolution.finite import are_finite
 from tensorconv.convolution.loops import Floats, Ints, compiled
-from tensorconv.convolution.rowkernel import block3x3, block3x3s2, block5x5, block5x5s2, pieces4, pieces4s2
+from tensorconv.convolution.rowkernel import block3x3, block3x3s2, block5x5, block5x5s2, pieces4, pieces4s2, split_rows
 from tensorconv.convolution.threads import n_threads, share
 from tensorconv.convolution.tiles import DILATION, LOW, POSITIONS, SIZE, STRIDE, TAPS, X_STEP, Y_STEP, Walk
 from tensorconv.convolution.vectors import VECTOR_BYTES, claim
 
-BLOCK_ROWS = 4
-BLOCKS = {(3, 1): 1, (3, 2): 2, (5, 1): 3, (5, 2): 4}  # kernels of blocks, by taps and stride
+UNIT_BYTES = 2**18  # of the input of what a thread claims at a time
+BLOCKS = {(3, 1): (1, 7), (3, 2): (2, 7), (5, 1): (3, 7), (5, 2): (4, 7)}  # kernels and their rows, by taps and stride
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +45,8 @@ class Rows:
         All bits or none.
     column_bits : ndarray of int64, shape (vectors, taps of the last axis + 1)
         Bits of each vector of columns for every tap, then those of the columns that there are.
-    block : int
-        The kernel of blocks to take, 0 for that of pieces.
+    block, block_rows : int
+        The kernel of blocks to take and its rows of output, 0 for that of pieces.
     """
 
     way: Walk
@@ -60,26 +61,29 @@ class Rows:
     row_bits: Ints
     column_bits: Ints
     block: int
+    block_rows: int
 
     @property
     def n_macs(self) -> int:
         """Multiply-accumulates per image."""
         return self.weights.size * self.way.n_positions
 
-    def __call__(self, x: Array, y: Array) -> None:
-        """Convolve x (B, G I, L) into y (B, G O, P)."""
+    def __call__(self, x: Array, y: Array, *, looks: bool = True) -> bool:
+        """Convolve x (B, G I, L) into y (B, G O, P); return whether x is finite, if it is looked at."""
         wanted = 16 * n_threads() if self.n_macs * len(x) > 2**20 else 1
         units = len(x) * len(self.weights)
         n_rows = len(self.sources)
         chunk = n_rows if units >= wanted else max(8, -(-n_rows * units // wanted))
-        task = np.array([self.n_groups, chunk, max(1, units // wanted), self.block, self.way.step], np.int64)
-        share(
+        channels = max(1, min(units // wanted, UNIT_BYTES // x[0, 0].nbytes))
+        task = np.array([self.n_groups, chunk, channels, self.block, self.block_rows, self.way.step], np.int64)
+        return share(
             lambda counter: narrow_rows(
                 x.reshape(len(x), -1), self.weights, self.bias, self.offsets, self.row_at, self.column_at,
                 self.sources, self.outputs, self.row_bits, self.column_bits, self.way.axes, task,
                 y.reshape(len(y), -1), counter,
             ),
             n_macs=self.n_macs * len(x),
+            looks=looks,
         )  # fmt: skip
 
 
@@ -127,9 +131,10 @@ def plan_rows(way: Walk, kernel: Array, bias: Array, n_groups: int, channel_byte
     bits = bits.reshape(-1, lanes, n_taps + 1) << (np.arange(lanes, dtype=np.uint64)[:, None] * shift)
     column_bits = np.bitwise_or.reduce(bits, axis=1).view(np.int64)
     tap = np.arange(way.n_taps)
-    square = len(axes) == 2 and way.contiguous and kernel.shape[1] == 1 and axes[0, POSITIONS] >= BLOCK_ROWS
+    square = len(axes) == 2 and way.contiguous and kernel.shape[1] == 1
+    square = square and last[LOW] >= 0
     alike = all(axes[0, column] == last[column] for column in (STRIDE, TAPS)) and (axes[:, DILATION] == 1).all()
-    block = BLOCKS.get((n_taps, int(last[STRIDE])), 0) if square and alike else 0
+    block, block_rows = BLOCKS.get((n_taps, int(last[STRIDE])), (0, 0)) if square and alike else (0, 0)
     return Rows(
         way,
         np.ascontiguousarray(kernel.reshape(len(kernel), -1)),
@@ -143,6 +148,7 @@ def plan_rows(way: Walk, kernel: Array, bias: Array, n_groups: int, channel_byte
         np.ascontiguousarray(row_bits),
         np.ascontiguousarray(column_bits),
         block,
+        block_rows,
     )
 
 
@@ -159,14 +165,14 @@ def narrow_rows(
         Data.
     weights, bias, offsets, row_at, column_at, sources, outputs, row_bits, column_bits, axes : ndarray
         The fields of Rows and Walk.
-    task : ndarray of int64, shape (5,)
-        Groups, rows and out-channels per claim, the kernel of blocks, the step along a row.
+    task : ndarray of int64, shape (6,)
+        Groups, rows and out-channels per claim, the kernel of blocks and its rows, the step along a row.
     y : ndarray, shape (B, G O P)
         Receives the output.
-    counter : ndarray of int64, shape (1,)
-        What is claimed.
+    counter : ndarray of int64, shape (3,)
+        What is claimed, and at the end whether the data are not finite.
     """
-    n_groups, chunk, channels, block, step = task[0], task[1], task[2], task[3], task[4]
+    n_groups, chunk, channels, block, block_rows, step = task[0], task[1], task[2], task[3], task[4], task[5]
     n_images, (n_out, n_weights), n_rows = len(x), weights.shape, len(sources)
     size = x.itemsize
     lanes = VECTOR_BYTES // size
@@ -176,7 +182,12 @@ def narrow_rows(
     chunks, parts = (n_rows + chunk - 1) // chunk, (n_out + channels - 1) // channels
     x_group, y_channel = x.shape[1] // n_groups, y.shape[1] // n_out
     sums = np.empty(4 * lanes + 16, x.dtype)
-    at = np.empty(16, np.int64)
+    n_split = (axes[last, SIZE] + 2 * lanes - 1) // (2 * lanes)
+    half = axes[last, LOW] + (n_split + n_vectors + 1) * lanes  # of a row that is split, with what vectors overrun
+    split = block > 0 and axes[last, STRIDE] == 2
+    zeros = np.zeros(2 * half if split else (axes[last, SIZE] if block > 0 else 0), x.dtype)
+    planes = np.zeros(((block_rows - 1) * 2 + axes[last, TAPS]) * 2 * half if split else 0, x.dtype)
+    at, x_values = np.empty(16, np.int64), x.reshape(-1)
     while True:
         unit = claim(counter.ctypes.data)
         if unit >= n_images * parts * chunks:
@@ -185,24 +196,42 @@ def narrow_rows(
         last_row = min(n_rows, first_row + chunk)
         unit //= chunks
         first_out, image = unit % parts * channels, unit // parts
-        for o in range(first_out, min(n_out, first_out + channels)):
+        last_out = min(n_out, first_out + channels)
+        if first_row == 0:  # just before they are used: they come into the cache
+            start = image * x.shape[1] + first_out * n_groups // n_out * x_group
+            stop = image * x.shape[1] + ((last_out - 1) * n_groups // n_out + 1) * x_group
+            if not are_finite(x_values, start, stop):
+                counter[2] = 1
+        for o in range(first_out, last_out):
             g = o * n_groups // n_out
             x_at = x.ctypes.data + (image * x.shape[1] + g * x_group) * size
             y_at = y.ctypes.data + (image * y.shape[1] + o * y_channel) * size
             w, b = weights.ctypes.data + o * n_weights * size, bias.ctypes.data + o * size
-            if block > 0 and last_row - first_row >= 4:
-                x_step, stride, pitch = axes[0, X_STEP], axes[0, STRIDE], 8 * column_bits.shape[1]
-                taps = axes[0, TAPS]
-                for r0 in range(first_row, last_row, 4):
-                    r = min(r0, last_row - 4)
+            if block > 0 and last_row - first_row >= block_rows:
+                height, width, stride, taps = axes[0, SIZE], axes[1, SIZE], axes[0, STRIDE], axes[0, TAPS]
+                low, x_step, left, odd = axes[1, LOW], axes[0, X_STEP], -axes[1, LOW] * size, 0
+                if split:
+                    x_step, left, odd = 2 * half * size, 0, half * size
+                for r0 in range(first_row, last_row, block_rows):
+                    r = min(r0, last_row - block_rows)
                     top = r * stride - axes[0, LOW]
+                    plane = x_at
+                    if split:  # even and odd columns of the block's rows, apart and padded
+                        h0, h1 = max(0, top), min(height, top + (block_rows - 1) * 2 + taps)
+                        plane = planes.ctypes.data - top * x_step
+                        to, source = plane + h0 * x_step, x_at + h0 * axes[0, X_STEP]
+                        evens, odds = to + low // 2 * size, to + low // 2 * size + odd
+                        if low % 2 == 1:
+                            evens, odds = odds, to + (low + 1) // 2 * size
+                        if h0 < h1:
+                            split_rows(x, (evens, odds, x_step, source, axes[0, X_STEP], h1 - h0, width, n_split))
                     for v in range(n_vectors):
-                        to = y_at + outputs[r] + v * VECTOR_BYTES
-                        source = x_at + top * x_step + (v * lanes * stride - axes[1, LOW]) * size
-                        bits = column_bits.ctypes.data + v * pitch
+                        at_v = left + v * lanes * size
+                        bits = column_bits.ctypes.data + v * 8 * column_bits.shape[1]
                         arguments = (
-                            to, axes[0, Y_STEP], column_bits[v, taps], source, x_step, top, axes[0, SIZE], bits, 8,
-                            w, b, source + x_group * size,
+                            y_at + outputs[r] + v * VECTOR_BYTES, axes[0, Y_STEP], column_bits[v, taps],
+                            plane + top * x_step + at_v, x_step, top, height, zeros.ctypes.data + at_v, bits, odd,
+                            w, b,
                         )  # fmt: skip
                         if block == 1:
                             block3x3(x, arguments)

@@ -12,7 +12,7 @@ import numpy as np
 from tensorconv.arrays import Array, as_float_array
 from tensorconv.convolution.channels import convolve_channels, permute_channels
 from tensorconv.convolution.pad import pad_by_values
-from tensorconv.convolution.plans import planned
+from tensorconv.convolution.plans import Plan, planned
 from tensorconv.errors import KernelError, KernelTypeError
 from tensorconv.integers import per_axis
 from tensorconv.layers import ChannelwiseLayer, PadLayer, PermuteLayer, Step, as_sequence
@@ -59,18 +59,25 @@ class Prepared:
         KernelTypeError
             If x is of another type than planned.
         """
-        return self._apply(as_float_array("x", x))
+        return self._apply(as_float_array("x", x, finite=False))
 
     def _apply(self, data: Array) -> Array:
-        """Apply the sequence to an array that is known to be finite."""
+        """Apply the sequence to an array that is not known to be finite yet."""
         planned = (self.in_channels, *self.input_size)
         if data.ndim != len(planned) + 1 or data.shape[1:] != planned:
             raise KernelError(f"x must have shape (B, {', '.join(map(str, planned))}) here, got {data.shape}")
         if data.dtype != self.dtype:
             raise KernelTypeError(f"x must be {self.dtype} as prepared, got {data.dtype}; convert it or prepare anew")
-        for step in self.steps:
-            data = step(data)
-        return data
+        first = self.steps[0]
+        if isinstance(first, Plan):
+            y, is_finite = first.judge(data)
+        else:
+            y, is_finite = data, False
+        if not is_finite:
+            as_float_array("x", data)
+        for step in self.steps[isinstance(first, Plan) :]:
+            y = step(y)
+        return y
 
 
 def prepare(sequence: Any, input_size: int | Sequence[int], dtype: Any = "float64") -> Prepared:
@@ -156,13 +163,13 @@ def convolve(x: Any, sequence: Any) -> Array:
     array([[[0., 2., 0.]]])
     """
     steps = as_sequence(sequence)
-    data = as_data(x, steps.ndim)
+    data = as_data(x, steps.ndim, finite=False)
     if data.dtype.name not in ("float32", "float64"):
         raise KernelTypeError(f'x must be float32 or float64, got {data.dtype}; convert it, e.g. x.astype("float32")')
     return prepare(steps, data.shape[2:], data.dtype)._apply(data)
 
 
-def as_data(x: Any, ndim: int) -> Array:
+def as_data(x: Any, ndim: int, *, finite: bool = True) -> Array:
     """Return data as a floating-point array of the right number of axes.
 
     Parameters
@@ -171,6 +178,8 @@ def as_data(x: Any, ndim: int) -> Array:
         Data.
     ndim : int
         Number of spatial axes N.
+    finite : bool
+        Whether to look at every number.
 
     Returns
     -------
@@ -182,7 +191,7 @@ def as_data(x: Any, ndim: int) -> Array:
     KernelError
         If it has another number of axes, or holds NaN or inf.
     """
-    data = as_float_array("x", x)
+    data = as_float_array("x", x, finite=finite)
     if data.ndim != ndim + 2:
         raise KernelError(f"x must have shape (B, C, {ndim} spatial axes), got {data.shape}; add a batch axis: x[None]")
     return data

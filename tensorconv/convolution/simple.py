@@ -42,10 +42,11 @@ class Simple:
     bias: Array
     tile: int
 
-    def __call__(self, x: Array, y: Array) -> None:
-        """Convolve x (B, C, L) into y (B, O, P)."""
+    def __call__(self, x: Array, y: Array) -> bool:
+        """Convolve x (B, C, L) into y (B, O, P); return whether x is finite."""
         tasks = self._transposed_tasks(x, y) if self.transposed else self._tasks(x, y)
         run_tasks(tasks, n_macs=self.weights.size * y.shape[2] * len(x))
+        return bool(np.isfinite(x).all())
 
     def _tasks(self, x: Array, y: Array) -> Iterable[Callable[[], None]]:
         """One task per image and tile of output positions."""

@@ -58,28 +58,36 @@ def run_tasks(tasks: Iterable[Callable[[], None]], *, n_macs: int) -> None:
         done.result()
 
 
-def share(work: Callable[[NDArray[Any]], None], *, n_macs: int) -> None:
+def share(work: Callable[[NDArray[Any]], None], *, n_macs: int, looks: bool = True) -> bool:
     """Run one function on several threads, which claim its parts from a common counter; this thread is one of them.
 
     Parameters
     ----------
     work : callable
-        Takes a counter, an array of one integer, raises it for every part that it claims, and returns when none is
-        left.
+        Takes counters, an array of three integers, raises the first for every part that it claims, and returns when
+        none is left; sets the last to 1 where its input was not finite.
     n_macs : int
         Multiply-accumulates of all parts together; for few, other threads are not asked.
+    looks : bool
+        Whether to look at the input at all; if not, the second counter is raised beyond any input.
+
+    Returns
+    -------
+    bool
+        Whether all input was finite.
     """
-    counter = np.zeros(1, np.int64)
+    counter = np.array([0, 0 if looks else 2**40, 0], np.int64)
     threads = n_threads()
     if threads == 1 or n_macs <= SMALL_WORK:
         work(counter)
-        return
+        return bool(counter[2] == 0)
     pool = _pool(threads)
     others = [pool.submit(work, counter) for _ in range(threads - 1)]
     work(counter)
     for other in others:
         if not other.cancel():  # it has begun
             other.result()
+    return bool(counter[2] == 0)
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:

@@ -65,12 +65,16 @@ class Transposed:
     bias: Array
     covers: bool
 
-    def __call__(self, x: Array, y: Array) -> None:
-        """Convolve x (B, C, L) into y (B, O, P)."""
+    def __call__(self, x: Array, y: Array) -> bool:
+        """Convolve x (B, C, L) into y (B, O, P); return whether x is finite."""
         if not self.covers:
             y[:] = self.bias[:, None]
-        for phase in self.phases:
-            phase(x, y)
+        if not self.phases:
+            return bool(np.isfinite(x).all())
+        is_finite = self.phases[0](x, y)
+        for phase in self.phases[1:]:
+            phase(x, y, looks=False)
+        return is_finite
 
 
 def axis_phases(n_taps: int, stride: int, dilation: int, low: int, n_out: int) -> list[Phase]:
