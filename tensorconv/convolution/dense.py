@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tensorconv.arrays import Array
-from tensorconv.convolution.finite import scan
+from tensorconv.convolution.finite import judge, look, scan
 from tensorconv.convolution.loops import Floats, Ints, compiled
 from tensorconv.convolution.microkernel import (
     copy1,
@@ -28,7 +28,7 @@ from tensorconv.convolution.microkernel import (
     tile3,
 )
 from tensorconv.convolution.threads import n_threads, share
-from tensorconv.convolution.tiles import POSITIONS, TAPS, Walk, tile_pieces
+from tensorconv.convolution.tiles import LOW, POSITIONS, SIZE, TAPS, Walk, tile_pieces
 from tensorconv.convolution.vectors import TILE_CHANNELS, TILE_VECTORS, VECTOR_BYTES, claim
 
 PANEL_ROWS = 128  # of a panel: 24 KB of a first-level cache of 48, with AVX-512
@@ -179,10 +179,16 @@ def dense_tiles(
     outputs = np.empty((group, 0 if contiguous else TILE_VECTORS * lanes), np.int64)
     pieces = np.empty(group, np.int64)
     next_row = rows[1] - rows[0] if n_rows > 1 else 0
-    scan(x_values, counter)
+    pointwise = n_taps == 1 and x_group == n_rows * n_positions * size and counter[1] == 0
+    for a in range(len(axes)):
+        pointwise = pointwise and axes[a, LOW] == 0 and axes[a, POSITIONS] == axes[a, SIZE]
+    seen = np.zeros(4 * lanes, x.dtype)
+    if not pointwise:
+        scan(x_values, seen, counter)
     while True:
         unit = claim(counter.ctypes.data)
         if unit >= n_images * n_groups * tile_chunks * block_chunks:
+            judge(seen, counter)
             break
         first_block = unit % block_chunks * chunk_blocks
         last_block = min(n_blocks, first_block + chunk_blocks)
@@ -194,6 +200,10 @@ def dense_tiles(
         x_at = x.ctypes.data + image * x.shape[1] * size + g * x_group
         y_at = y.ctypes.data + (image * y.shape[1] + g * n_out * y_channel) * size + y_first
         y_values = y[image]
+        if pointwise and first_block == 0:  # just before they are used: they come into the cache
+            q0, q1 = vectors * first_tile // tiles * lanes, min(n_positions, vectors * last_tile // tiles * lanes)
+            for k in range(n_rows):
+                look(x, (seen.ctypes.data, x_at + rows[k] + q0 * size, q1 - q0))
         for t0 in range(first_tile, last_tile, group):
             t1 = min(last_tile, t0 + group)
             for t in range(t0, t1):

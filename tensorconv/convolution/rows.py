@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tensorconv.arrays import Array
-from tensorconv.convolution.finite import are_finite
+from tensorconv.convolution.finite import judge, look
 from tensorconv.convolution.loops import Floats, Ints, compiled
 from tensorconv.convolution.rowkernel import block3x3, block3x3s2, block5x5, block5x5s2, pieces4, pieces4s2, split_rows
 from tensorconv.convolution.threads import n_threads, share
@@ -187,10 +187,11 @@ def narrow_rows(
     split = block > 0 and axes[last, STRIDE] == 2
     zeros = np.zeros(2 * half if split else (axes[last, SIZE] if block > 0 else 0), x.dtype)
     planes = np.zeros(((block_rows - 1) * 2 + axes[last, TAPS]) * 2 * half if split else 0, x.dtype)
-    at, x_values = np.empty(16, np.int64), x.reshape(-1)
+    at, seen = np.empty(16, np.int64), np.zeros(4 * lanes, x.dtype)
     while True:
         unit = claim(counter.ctypes.data)
         if unit >= n_images * parts * chunks:
+            judge(seen, counter)
             break
         first_row = unit % chunks * chunk
         last_row = min(n_rows, first_row + chunk)
@@ -200,8 +201,7 @@ def narrow_rows(
         if first_row == 0:  # just before they are used: they come into the cache
             start = image * x.shape[1] + first_out * n_groups // n_out * x_group
             stop = image * x.shape[1] + ((last_out - 1) * n_groups // n_out + 1) * x_group
-            if not are_finite(x_values, start, stop):
-                counter[2] = 1
+            look(x, (seen.ctypes.data, x.ctypes.data + start * size, stop - start))
         for o in range(first_out, last_out):
             g = o * n_groups // n_out
             x_at = x.ctypes.data + (image * x.shape[1] + g * x_group) * size
