@@ -12,7 +12,6 @@ import argparse
 import math
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -251,10 +250,8 @@ def main(arguments: list[str] | None = None) -> str:
     page += "\n"
     if options.write:
         write(options.write, page)
-    else:
-        sys.stdout.write(page)
     return page
 
 
 if __name__ == "__main__":
-    main()
+    print(main())  # noqa: T201 - a program that prints its result
