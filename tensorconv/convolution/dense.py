@@ -8,6 +8,7 @@ of additions, bias first, in the order of in-channels and taps, so no tiling or 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from tensorconv.convolution.microkernel import (
     tile2,
     tile3,
 )
-from tensorconv.convolution.threads import n_threads, share
+from tensorconv.convolution.threads import SMALL_WORK, n_threads, share
 from tensorconv.convolution.tiles import LOW, POSITIONS, SIZE, TAPS, Walk, tile_pieces
 from tensorconv.convolution.vectors import TILE_CHANNELS, TILE_VECTORS, VECTOR_BYTES, claim
 
@@ -63,12 +64,18 @@ class Dense:
     rows: Ints
     mask_rows: Ints
 
-    @property
+    @cached_property
     def n_macs(self) -> int:
         """Multiply-accumulates per image."""
         return self.weights.size * self.way.n_positions
 
-    def __call__(self, x: Array, y: Array, *, looks: bool = True) -> bool:
+    @cached_property
+    def walk_numbers(self) -> Ints:
+        """The numbers of the walk, and its slots."""
+        way = self.way
+        return np.array([way.row, way.step, way.first, way.contiguous, way.slots(self.bias.itemsize)], np.int64)
+
+    def __call__(self, x: Array, y: Array, *, looks: bool = True, alone: bool = False) -> bool:
         """Convolve x (B, G I, L) into y (B, G O, P); return whether x is finite, if it is looked at."""
         x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
         n_groups, n_blocks, n_rows, channels = self.weights.shape
@@ -78,20 +85,15 @@ class Dense:
         group = 1
         if n_blocks * channels * n_rows * item > WEIGHT_BYTES:
             group = min(tiles, GROUPED_TILES, max(1, PASS_BYTES // (self.n_out * TILE_VECTORS * VECTOR_BYTES)))
-        wanted = 4 * n_threads() if self.n_macs * len(x) > 2**20 else 1
+        n_macs = 0 if alone else self.n_macs * len(x)
+        wanted = 4 * n_threads() if n_macs > SMALL_WORK else 1
         others = len(x) * n_groups
         chunk = max(group, tiles * others // wanted // group * group)
         parts = -(-tiles // chunk) * others
         blocks = min(CHANNEL_BLOCKS, max(1, -(-n_blocks * parts // wanted) if parts < wanted else n_blocks))
         task = np.array([self.n_out, group, chunk, blocks], np.int64)
-        way = np.array([self.way.row, self.way.step, self.way.first, self.way.contiguous, self.way.slots(item)])
-        return share(
-            lambda counter: dense_tiles(
-                x, self.weights, self.bias, self.rows, self.mask_rows, self.way.axes, way, task, y, counter
-            ),
-            n_macs=self.n_macs * len(x),
-            looks=looks,
-        )
+        arrays = (x, self.weights, self.bias, self.rows, self.mask_rows, self.way.axes, self.walk_numbers, task, y)
+        return share(lambda counter: dense_tiles(*arrays, counter), n_macs=n_macs, looks=looks)
 
 
 def plan_dense(way: Walk, kernel: Array, bias: Array, n_groups: int, channel_bytes: int) -> Dense:
@@ -279,10 +281,9 @@ def dense_tiles(
                             e = edge_first + (i * chunk_blocks * channels + o - first_block * channels) * (
                                 TILE_VECTORS * lanes
                             )
-                            at = (g * n_out + o) * y_channel
+                            at = (g * n_out + o) * y_channel + y_first // size
                             if contiguous == 1:
                                 y_values[at + q0 : at + q1] = edge[e : e + q1 - q0]
                             else:
-                                at += y_first // size
                                 for j in range(q1 - q0):
                                     y_values[at + outputs[i, j] // size] = edge[e + j]

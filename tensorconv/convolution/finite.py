@@ -5,9 +5,11 @@ A number times zero is zero, unless it is NaN or inf, and NaN stays in a sum.
 
 from __future__ import annotations
 
+import numpy as np
+
 from tensorconv.convolution.emitter import I64, Emitter, Value, kernel
 from tensorconv.convolution.loops import Floats, Ints, compiled
-from tensorconv.convolution.vectors import claim
+from tensorconv.convolution.vectors import VECTOR_BYTES, claim
 
 BLOCK = 8192  # numbers that a thread claims at a time
 
@@ -70,3 +72,22 @@ def judge(sums: Floats, counter: Ints) -> None:
     for i in range(len(sums)):
         if sums[i] != 0:
             counter[2] = 1
+
+
+@compiled
+def look_at_part(x: Floats, first: int, last: int, counter: Ints) -> None:
+    """Look at a part of every channel, which also brings it into the cache.
+
+    Parameters
+    ----------
+    x : ndarray, shape (C, L)
+        Numbers.
+    first, last : int
+        The part, end excluded.
+    counter : ndarray of int64, shape (3,)
+        The third is set to 1 if a number is not finite.
+    """
+    sums = np.zeros(4 * VECTOR_BYTES // x.itemsize, x.dtype)
+    for c in range(len(x)):
+        look(x, (sums.ctypes.data, x.ctypes.data + (c * x.shape[1] + first) * x.itemsize, last - first))
+    judge(sums, counter)

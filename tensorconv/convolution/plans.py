@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tensorconv.arrays import Array, as_float_array
+from tensorconv.convolution.fused import Part, plan_fused
 from tensorconv.convolution.simple import plan_simple
 from tensorconv.convolution.tiles import walk
 from tensorconv.convolution.transposed import plan_transposed
@@ -25,7 +26,7 @@ KEPT_BYTES = 2**26  # of weights laid out for layers that were run last
 ALIGNMENT = 64
 
 Path = Callable[[Array, Array], bool]
-Key = tuple[int, tuple[int, ...], str, bool]
+Key = tuple[tuple[int, ...], tuple[int, ...], str, bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,13 +73,13 @@ class Plan:
         return y.reshape(*shape[:2], *self.output_size), is_finite
 
 
-def planned(layer: ConvLayer, size: tuple[int, ...], dtype: np.dtype[Any]) -> Plan:
-    """Return the plan of a layer, kept from the call before or made anew.
+def planned(layers: tuple[ConvLayer, ...], size: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Plan, ...]:
+    """Return the plans of layers that follow one another, kept from the call before or made anew.
 
     Parameters
     ----------
-    layer : ConvLayer
-        The layer.
+    layers : tuple of ConvLayer
+        The layers.
     size : tuple of int
         Spatial size of the input.
     dtype : dtype
@@ -86,8 +87,8 @@ def planned(layer: ConvLayer, size: tuple[int, ...], dtype: np.dtype[Any]) -> Pl
 
     Returns
     -------
-    Plan
-        A callable from array to array.
+    tuple of Plan
+        One for each layer, or one for all of them.
 
     Raises
     ------
@@ -96,12 +97,16 @@ def planned(layer: ConvLayer, size: tuple[int, ...], dtype: np.dtype[Any]) -> Pl
     KernelError
         If kernel or bias do not fit the type.
     """
-    key = (id(layer), size, dtype.name, is_fast())
-    plan = _KEPT.find(key)
-    if plan is None:
-        plan = _plan(layer, size, dtype, is_fast())
-        _KEPT.keep(key, layer, plan)
-    return plan
+    if len(layers) > 1:
+        fused = _planned(layers, size, dtype)
+        if fused is not None:
+            return (fused,)
+    plans = []
+    for layer in layers:
+        plan = _planned((layer,), size, dtype)
+        plans += [] if plan is None else [plan]
+        size = layer.output_size(size)
+    return tuple(plans)
 
 
 def is_fast() -> bool:
@@ -119,20 +124,20 @@ class _Kept:
     """The plans used last, up to a number of bytes, each as long as its layer lives."""
 
     def __init__(self) -> None:
-        self.plans: OrderedDict[Key, tuple[Plan, weakref.ref[ConvLayer]]] = OrderedDict()
+        self.plans: OrderedDict[Key, tuple[Plan | None, list[weakref.ref[ConvLayer]]]] = OrderedDict()
         self.lock = threading.RLock()  # a layer may die while this thread holds it
 
-    def find(self, key: Key) -> Plan | None:
+    def find(self, key: Key) -> tuple[Plan | None] | None:
         with self.lock:
             if key not in self.plans:
                 return None
             self.plans.move_to_end(key)
-            return self.plans[key][0]
+            return (self.plans[key][0],)
 
-    def keep(self, key: Key, layer: ConvLayer, plan: Plan) -> None:
+    def keep(self, key: Key, layers: tuple[ConvLayer, ...], plan: Plan | None) -> None:
         with self.lock:
-            self.plans[key] = plan, weakref.ref(layer, lambda _: self.drop(key))
-            while sum(kept.n_bytes for kept, _ in self.plans.values()) > KEPT_BYTES:
+            self.plans[key] = plan, [weakref.ref(layer, lambda _: self.drop(key)) for layer in layers]
+            while sum(kept.n_bytes for kept, _ in self.plans.values() if kept is not None) > KEPT_BYTES:
                 self.plans.popitem(last=False)
 
     def drop(self, key: Key) -> None:
@@ -143,22 +148,48 @@ class _Kept:
 _KEPT = _Kept()
 
 
-def _plan(layer: ConvLayer, size: tuple[int, ...], dtype: np.dtype[Any], fast: bool) -> Plan:
-    geometry, output_size = layer.geometry, layer.output_size(size)
-    with np.errstate(over="ignore"):
-        kernel = as_float_array(f"kernel as {dtype}", layer.kernel.astype(dtype))
-        bias = np.zeros(layer.out_channels, dtype) if layer.bias is None else layer.bias.astype(dtype)
-    bias = as_float_array(f"bias as {dtype}", bias)
-    path: Path
-    if not fast:
-        path = plan_simple(geometry, kernel, bias, size, output_size)
-    elif geometry.transposed:
-        path = plan_transposed(geometry, kernel, bias, size, output_size)
+def _planned(layers: tuple[ConvLayer, ...], size: tuple[int, ...], dtype: np.dtype[Any]) -> Plan | None:
+    key = (tuple(map(id, layers)), size, dtype.name, is_fast())
+    found = _KEPT.find(key)
+    if found is not None:
+        return found[0]
+    plan = _plan(layers, size, dtype, is_fast())
+    _KEPT.keep(key, layers, plan)
+    return plan
+
+
+def _plan(layers: tuple[ConvLayer, ...], size: tuple[int, ...], dtype: np.dtype[Any], fast: bool) -> Plan | None:
+    """Return the plan of one layer, or of several in bands where that pays."""
+    parts = []
+    for layer in layers:
+        output_size = layer.output_size(size)
+        with np.errstate(over="ignore"):
+            kernel = as_float_array(f"kernel as {dtype}", layer.kernel.astype(dtype))
+            bias = np.zeros(layer.out_channels, dtype) if layer.bias is None else layer.bias.astype(dtype)
+        bias = as_float_array(f"bias as {dtype}", bias)
+        parts.append(Part(layer.geometry, kernel, bias, size, output_size))
+        size = output_size
+    if len(parts) == 1:
+        path = _path(parts[0], fast)
+    elif fast and not any(part.geometry.transposed for part in parts):
+        path = plan_fused(parts)
     else:
-        low = tuple(pair[0] for pair in geometry.padding)
-        way = walk(output_size, geometry.stride, geometry.dilation, low, size, layer.kernel_size, dtype.itemsize)
-        path = plan_walk(way, kernel.reshape(*kernel.shape[:2], -1), bias, geometry.groups)
-    return Plan(path, layer.out_channels, output_size, kernel.nbytes)
+        path = None
+    if path is None:
+        return None
+    return Plan(path, layers[-1].out_channels, size, sum(part.kernel.nbytes for part in parts))
+
+
+def _path(part: Part, fast: bool) -> Path | None:
+    geometry, kernel = part.geometry, part.kernel
+    if not fast:
+        return plan_simple(geometry, kernel, part.bias, part.input_size, part.output_size)
+    if geometry.transposed:
+        return plan_transposed(geometry, kernel, part.bias, part.input_size, part.output_size)
+    low = tuple(pair[0] for pair in geometry.padding)
+    sizes, taps = (part.output_size, part.input_size), kernel.shape[2:]
+    way = walk(sizes[0], geometry.stride, geometry.dilation, low, sizes[1], taps, kernel.itemsize)
+    return plan_walk(way, kernel.reshape(*kernel.shape[:2], -1), part.bias, geometry.groups)
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -8,6 +8,7 @@ rows at a time; the last block begins early enough to be whole.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from tensorconv.arrays import Array
 from tensorconv.convolution.finite import judge, look
 from tensorconv.convolution.loops import Floats, Ints, compiled
 from tensorconv.convolution.rowkernel import block3x3, block3x3s2, block5x5, block5x5s2, pieces4, pieces4s2, split_rows
-from tensorconv.convolution.threads import n_threads, share
+from tensorconv.convolution.threads import SMALL_WORK, n_threads, share
 from tensorconv.convolution.tiles import DILATION, LOW, POSITIONS, SIZE, STRIDE, TAPS, X_STEP, Y_STEP, Walk
 from tensorconv.convolution.vectors import VECTOR_BYTES, claim
 
@@ -63,28 +64,26 @@ class Rows:
     block: int
     block_rows: int
 
-    @property
+    @cached_property
     def n_macs(self) -> int:
         """Multiply-accumulates per image."""
         return self.weights.size * self.way.n_positions
 
-    def __call__(self, x: Array, y: Array, *, looks: bool = True) -> bool:
+    def __call__(self, x: Array, y: Array, *, looks: bool = True, alone: bool = False) -> bool:
         """Convolve x (B, G I, L) into y (B, G O, P); return whether x is finite, if it is looked at."""
-        wanted = 16 * n_threads() if self.n_macs * len(x) > 2**20 else 1
-        units = len(x) * len(self.weights)
-        n_rows = len(self.sources)
+        x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
+        n_macs = 0 if alone else self.n_macs * len(x)
+        wanted = 16 * n_threads() if n_macs > SMALL_WORK else 1
+        units, n_rows = len(x) * len(self.weights), len(self.sources)
         chunk = n_rows if units >= wanted else max(8, -(-n_rows * units // wanted))
-        channels = max(1, min(units // wanted, UNIT_BYTES // x[0, 0].nbytes))
+        group_bytes = x.shape[1] // self.n_groups * x.itemsize
+        channels = max(1, min(units // wanted, UNIT_BYTES // group_bytes))
         task = np.array([self.n_groups, chunk, channels, self.block, self.block_rows, self.way.step], np.int64)
-        return share(
-            lambda counter: narrow_rows(
-                x.reshape(len(x), -1), self.weights, self.bias, self.offsets, self.row_at, self.column_at,
-                self.sources, self.outputs, self.row_bits, self.column_bits, self.way.axes, task,
-                y.reshape(len(y), -1), counter,
-            ),
-            n_macs=self.n_macs * len(x),
-            looks=looks,
-        )  # fmt: skip
+        arrays = (
+            *(x, self.weights, self.bias, self.offsets, self.row_at, self.column_at),
+            *(self.sources, self.outputs, self.row_bits, self.column_bits, self.way.axes, task, y),
+        )
+        return share(lambda counter: narrow_rows(*arrays, counter), n_macs=n_macs, looks=looks)
 
 
 def plan_rows(way: Walk, kernel: Array, bias: Array, n_groups: int, channel_bytes: int) -> Rows:
@@ -198,7 +197,7 @@ def narrow_rows(
         unit //= chunks
         first_out, image = unit % parts * channels, unit // parts
         last_out = min(n_out, first_out + channels)
-        if first_row == 0:  # just before they are used: they come into the cache
+        if first_row == 0 and counter[1] == 0:  # just before they are used: they come into the cache
             start = image * x.shape[1] + first_out * n_groups // n_out * x_group
             stop = image * x.shape[1] + ((last_out - 1) * n_groups // n_out + 1) * x_group
             look(x, (seen.ctypes.data, x.ctypes.data + start * size, stop - start))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from tensorconv.convolution.pad import pad_by_values
 from tensorconv.convolution.plans import Plan, planned
 from tensorconv.errors import KernelError, KernelTypeError
 from tensorconv.integers import per_axis
-from tensorconv.layers import ChannelwiseLayer, PadLayer, PermuteLayer, Step, as_sequence
+from tensorconv.layers import ChannelwiseLayer, ConvLayer, PadLayer, PermuteLayer, as_sequence
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,12 +121,16 @@ def prepare(sequence: Any, input_size: int | Sequence[int], dtype: Any = "float6
             f'dtype must be float32 or float64, got {kind}; convert the data, e.g. x.astype("float32")'
         )
     steps = as_sequence(sequence)
-    planned = size = per_axis("input_size", input_size, steps.ndim, at_least=1)
-    prepared = []
-    for layer in steps.layers:
-        prepared.append(_prepare_step(layer, size, kind))
-        size = layer.output_size(size)
-    return Prepared(tuple(prepared), steps.in_channels, planned, kind)
+    whole = size = per_axis("input_size", input_size, steps.ndim, at_least=1)
+    prepared: list[Callable[[Array], Array]] = []
+    for _, group in itertools.groupby(steps.layers, lambda layer: isinstance(layer, ConvLayer)):
+        alike = list(group)
+        prepared += planned(tuple(layer for layer in alike if isinstance(layer, ConvLayer)), size, kind)
+        for layer in alike:
+            if not isinstance(layer, ConvLayer):
+                prepared.append(_prepare_step(layer, size, kind))
+            size = layer.output_size(size)
+    return Prepared(tuple(prepared), steps.in_channels, whole, kind)
 
 
 def convolve(x: Any, sequence: Any) -> Array:
@@ -197,12 +202,12 @@ def as_data(x: Any, ndim: int, *, finite: bool = True) -> Array:
     return data
 
 
-def _prepare_step(layer: Step, size: tuple[int, ...], dtype: np.dtype[Any]) -> Callable[[Array], Array]:
+def _prepare_step(
+    layer: PadLayer | PermuteLayer | ChannelwiseLayer, size: tuple[int, ...], dtype: np.dtype[Any]
+) -> Callable[[Array], Array]:
     if isinstance(layer, PadLayer):
         return partial(pad_by_values, layer=layer)
     if isinstance(layer, PermuteLayer):
         return partial(permute_channels, layer=layer)
-    if isinstance(layer, ChannelwiseLayer):
-        view = planned(layer.view, (layer.in_channels, *size), dtype)
-        return partial(convolve_channels, view=view, bias=None if layer.bias is None else layer.bias.astype(dtype))
-    return planned(layer, size, dtype)
+    (view,) = planned((layer.view,), (layer.in_channels, *size), dtype)
+    return partial(convolve_channels, view=view, bias=None if layer.bias is None else layer.bias.astype(dtype))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -44,12 +45,12 @@ class Walk:
     first: int = 0
     contiguous: bool = True
 
-    @property
+    @cached_property
     def n_positions(self) -> int:
         """Positions of all axes."""
         return int(np.prod(self.axes[:, POSITIONS]))
 
-    @property
+    @cached_property
     def n_taps(self) -> int:
         """Taps of all axes."""
         return int(np.prod(self.axes[:, TAPS]))
@@ -83,7 +84,7 @@ class Walk:
 
 def walk(
     positions: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...], low: tuple[int, ...],
-    size: tuple[int, ...], taps: tuple[int, ...], item: int,
+    size: tuple[int, ...], taps: tuple[int, ...], item: int, first: int = 0,
 ) -> Walk:  # fmt: skip
     """Describe a convolution whose output is dense.
 
@@ -93,6 +94,8 @@ def walk(
         Output size, geometry, input size and kernel size, per axis.
     item : int
         Bytes of a number.
+    first : int
+        Byte of the output where position 0 is.
 
     Returns
     -------
@@ -114,7 +117,7 @@ def walk(
             if stride[a] != 1 or positions[a + 1] != size[a + 1]:
                 break
             row *= positions[a]
-    return Walk(axes, row, step)
+    return Walk(axes, row, step, first)
 
 
 @compiled

@@ -36,10 +36,15 @@ def layer_of(kind: type) -> tc.ConvLayer:
     return tc.ConvLayer.of(np.random.default_rng(0).standard_normal(shape).astype("float32"), **attributes)
 
 
+def planned(layer: tc.ConvLayer, dtype: Any, size: tuple[int, ...] = (6, 7)) -> plans.Plan:
+    (plan,) = plans.planned((layer,), size, dtype)
+    return plan
+
+
 @pytest.mark.skipif(not plans.is_fast(), reason="the fast paths are turned off or unknown here")
 @pytest.mark.parametrize("kind", PATHS)
 def test_the_path_is_the_layers(kind: type) -> None:
-    assert type(plans.planned(layer_of(kind), (6, 7), FLOAT32).path) is kind
+    assert type(planned(layer_of(kind), FLOAT32).path) is kind
 
 
 @pytest.mark.parametrize("kind", PATHS)
@@ -48,18 +53,18 @@ def test_fast_paths_are_turned_off_by_the_environment(kind: type, monkeypatch: p
     x = np.random.default_rng(1).standard_normal((2, layer.in_channels, 6, 7)).astype("float32")
     y = tc.convolve(x, layer)
     monkeypatch.setenv("TENSORCONV_FAST", "0")
-    assert type(plans.planned(layer, (6, 7), FLOAT32).path) is Simple
+    assert type(planned(layer, FLOAT32).path) is Simple
     expected = tc.convolve(x, layer)
     assert (np.abs(y - expected) <= 2 * rounding_bound(x, layer)).all()
 
 
 def test_a_plan_is_kept_as_long_as_its_layer() -> None:
     layer = layer_of(Dense)
-    first = plans.planned(layer, (6, 7), FLOAT32)
-    assert plans.planned(layer, (6, 7), FLOAT32) is first
-    assert plans.planned(layer, (7, 7), FLOAT32) is not first
-    assert plans.planned(layer, (6, 7), np.dtype("float64")) is not first
-    key = id(layer)
+    first = planned(layer, FLOAT32)
+    assert planned(layer, FLOAT32) is first
+    assert planned(layer, FLOAT32, (7, 7)) is not first
+    assert planned(layer, np.dtype("float64")) is not first
+    key = (id(layer),)
     assert sum(key == kept[0] for kept in plans._KEPT.plans) == 3
     del layer
     gc.collect()
@@ -68,12 +73,12 @@ def test_a_plan_is_kept_as_long_as_its_layer() -> None:
 
 def test_what_is_kept_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = layer_of(Dense), layer_of(Dense)
-    size = plans.planned(first, (6, 7), FLOAT32).n_bytes
+    size = planned(first, FLOAT32).n_bytes
     monkeypatch.setattr(plans, "KEPT_BYTES", size)
-    kept = plans.planned(second, (6, 7), FLOAT32)
+    kept = planned(second, FLOAT32)
     assert [plan for plan, _ in plans._KEPT.plans.values()] == [kept]
     monkeypatch.setattr(plans, "KEPT_BYTES", size - 1)
-    assert plans.planned(first, (6, 7), FLOAT32).out_channels == 8
+    assert planned(first, FLOAT32).out_channels == 8
     assert not plans._KEPT.plans
 
 
