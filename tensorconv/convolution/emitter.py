@@ -31,13 +31,15 @@ class Emitter:
         Where the instructions go.
     like : numba type
         An array of the type of the numbers.
+    lanes : int, optional
+        Numbers in a vector, if not those of the host's.
     """
 
-    def __init__(self, builder: Builder, like: Any) -> None:
+    def __init__(self, builder: Builder, like: Any, lanes: int | None = None) -> None:
         bits = like.dtype.bitwidth
-        self.builder, self.size = builder, bits // 8
+        self.builder, self.like, self.size = builder, like, bits // 8
         self.scalar = ir.FloatType() if bits == 32 else ir.DoubleType()
-        self.lanes = VECTOR_BYTES // self.size
+        self.lanes = lanes or VECTOR_BYTES // self.size
         self.vector = ir.VectorType(self.scalar, self.lanes)
         self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
 

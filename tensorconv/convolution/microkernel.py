@@ -15,7 +15,8 @@ With AVX-512 and float32 a tile is 8 out-channels by 3 vectors of 16 positions::
 
 Row k of the panel is one tap of one in-channel, seen by all positions: sum += weight * row, 24 times per k with 11
 loads, rounded once each. Positions lie in the lanes, so a row of sums is stored as it lies in the output. The weights
-of a tile lie one k after another. Sums start at the bias or, where k continues, at what was stored.
+of a tile lie one k after another. Sums start at the bias or, where k continues, at what was stored. Up to four
+positions that are left over behind the last whole vector are done one by one, with out-channels in the lanes.
 """
 
 from __future__ import annotations
@@ -115,6 +116,41 @@ def panel_kernel(n_copies: int, step: int) -> Any:
     return kernel(9, emit)
 
 
+def column_kernel(n_blocks: int) -> Any:
+    """Make the kernel of one position and some blocks of out-channels, which lie in the lanes here.
+
+    Parameters
+    ----------
+    n_blocks : int
+        Blocks, enough of them to hide how long one sum takes.
+
+    Returns
+    -------
+    intrinsic
+        (like, (weights, step of the blocks, panel at the position, step of its rows, number of rows, sums, bias,
+        whether to continue)).
+    """
+
+    def emit(
+        e: Emitter, weights: Value, block_step: Value, panel: Value, panel_step: Value, n_rows: Value, sums: Value,
+        bias: Value, continues: Value,
+    ) -> None:  # fmt: skip
+        b, c = e.builder, Emitter(e.builder, e.like, TILE_CHANNELS)
+        size = c.lanes * c.size
+        start = b.select(b.icmp_signed("!=", continues, I64(0)), sums, bias)
+        blocks = [b.add(weights, b.mul(block_step, I64(i))) for i in range(n_blocks)]
+
+        def row(k: Value, totals: list[Value]) -> list[Value]:
+            value, at = c.splat(b.add(panel, b.mul(k, panel_step))), b.mul(k, I64(size))
+            return [c.fma(c.load(b.add(block, at)), value, total) for block, total in zip(blocks, totals, strict=True)]
+
+        for i, total in enumerate(c.loop(n_rows, [c.load(start, i * size) for i in range(n_blocks)], row)):
+            c.store(total, sums, i * size)
+
+    return kernel(8, emit)
+
+
 tile3, tile2, tile1 = (tile_kernel(TILE_CHANNELS, n) for n in (3, 2, 1))
 copy1, copy2, copy3, copy4, copy5, copy8 = (panel_kernel(n, 1) for n in (1, 2, 3, 4, 5, 8))
 skip4, skip8 = (panel_kernel(n, 2) for n in (4, 8))
+column8, column1 = column_kernel(8), column_kernel(1)

@@ -58,6 +58,12 @@ SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "pointwise, shifted": ((12, 7, 1, 1), (21, 13), {"padding": ((1, -1), (-1, 1))}),
     "many rows of a panel": ((10, 40, 3, 3), (9, 11), {"padding": 1}),
     "heavy weights": ((264, 130, 3, 3), (15, 14), {"padding": 1}),
+    "one left over": ((67, 20, 3, 3), (7, 7), {"padding": 1}),
+    "four left over": ((130, 20, 3, 3), (14, 14), {"padding": 1, "groups": 2}),
+    "two left over of two rows": ((64, 3, 2, 2), (67, 2), {"padding": (0, 1)}),
+    "left over, heavy weights": ((264, 130, 3, 3), (7, 7), {"padding": 1}),
+    "left over, transposed": ((67, 20, 4, 4), (7, 7), {"padding": 1, "stride": 2, "transposed": True}),
+    "left over, pointwise": ((67, 20, 1, 1), (17, 17), {}),
     "stride 2": ((10, 6, 3, 3), (37, 41), {"padding": 1, "stride": 2}),
     "stride 3": ((10, 6, 3, 3), (37, 41), {"padding": 1, "stride": 3}),
     "strides 1 and 2": ((10, 6, 3, 3), (19, 41), {"padding": 1, "stride": (1, 2)}),
@@ -99,7 +105,9 @@ def test_float32_is_within_the_bound(name: str, path: type, monkeypatch: pytest.
     assert (np.abs(y - expected) <= rounding_bound(x, layer) + rounding_bound(x.astype("float64"), layer)).all()
 
 
-@pytest.mark.parametrize("name", ["heavy weights", "grouped", "transposed", "depthwise 3x3 stride 1, 35"])
+@pytest.mark.parametrize(
+    "name", ["heavy weights", "grouped", "transposed", "left over, heavy weights", "depthwise 3x3 stride 1, 35"]
+)
 def test_bits_do_not_depend_on_threads_or_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shape, size, attributes = SIZES[name]
     rng = np.random.default_rng(0)
