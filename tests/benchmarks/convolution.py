@@ -47,8 +47,8 @@ DENSE: dict[str, tuple[tuple[int, ...], tuple[int, ...], int, dict[str, Any]]] =
         1,
         {"padding": 1, "stride": 2, "transposed": True},
     ),
-    "3x3x3x3, 8, 8x8x8x8": ((8, 8, 3, 3, 3, 3), (8, 8, 8, 8), 1, {"padding": 1}),
 }
+FOUR_AXES = {"3x3x3x3, 8, 8x8x8x8": ((8, 8, 3, 3, 3, 3), (8, 8, 8, 8), 1, {"padding": 1})}
 DEPTHWISE = {
     "depthwise 3x3, 256, 56x56": ((256, 1, 3, 3), (56, 56), 1, {"padding": 1, "groups": 256}),
     "depthwise 3x3, 128, 28x28, batch 8": ((128, 1, 3, 3), (28, 28), 8, {"padding": 1, "groups": 128}),
@@ -169,7 +169,7 @@ def single(shapes: dict[str, Any], dtype: str, options: argparse.Namespace) -> s
     text = table(head, rows)
     if dtype == "float32":
         mean, least = geometric(faster), min(faster)
-        return f"{text}\n\nAgainst the faster of the two: {mean:.2f} in geometric mean, {least:.2f} at least."
+        return f"{text}\n\nAgainst the faster of theirs: {mean:.2f} in geometric mean, {least:.2f} at least."
     return f"{text}\n\nAgainst torch: {geometric(torchs):.2f} in geometric mean, {min(torchs):.2f} at least."
 
 
@@ -225,8 +225,9 @@ def main(arguments: list[str] | None = None) -> str:
         page = "\n\n".join(
             [
                 "# Speed of the reference convolution",
-                "Made by `python tests/benchmarks/convolution.py --write docs/convolution.md`, in one process with "
-                f"{options.threads} threads each: torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}, "
+                "Made by `python tests/benchmarks/convolution.py --write docs/convolution.md --threads "
+                f"{options.threads}`, in one process with as many threads for each library: torch "
+                f"{torch.__version__}, ONNX Runtime {onnxruntime.__version__}, "
                 "in turns, medians. Weights are laid out before, by us and by ONNX Runtime. Above 1, ours is faster. "
                 f"numpy's matrix products reach {peak('float32'):.0f} GFLOP/s in float32 here and "
                 f"{peak('float64'):.0f} in float64.",
@@ -234,6 +235,8 @@ def main(arguments: list[str] | None = None) -> str:
                 single(DENSE, "float32", options),
                 "## Depthwise layers, float32",
                 single(DEPTHWISE, "float32", options),
+                "## Four axes, float32",
+                single(FOUR_AXES, "float32", options),
                 "## Dense layers, float64",
                 single(DENSE, "float64", options),
                 "## Sequences, float32",
