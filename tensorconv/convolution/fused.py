@@ -24,7 +24,7 @@ from tensorconv.geometry import ConvGeometry
 
 WORTH_BYTES = 1_500_000  # of what lies between, from which on bands were faster than layers one after another
 BAND_BYTES = 1_000_000  # of what lies between, for one band
-BLOCK_ROWS = 7  # the kernels of depthwise layers take as many at a time
+BLOCK_ROWS = 14  # the kernels of depthwise layers take as many at a time
 WEIGHT_BYTES = 2**18  # of a layer at most: bands read them again
 RECOMPUTED = 1.2  # multiply-accumulates of all bands at most, over those of the layers
 

@@ -138,6 +138,6 @@ def _split(
 
 
 split_rows = kernel(8, _split)
-block3x3, block3x3s2 = block_kernel(3, 1, 7), block_kernel(3, 2, 7)
+block3x3, block3x3few, block3x3s2 = block_kernel(3, 1, 14), block_kernel(3, 1, 7), block_kernel(3, 2, 7)
 block5x5, block5x5s2 = block_kernel(5, 1, 7), block_kernel(5, 2, 7)
 pieces4, pieces4s2 = piece_kernel(4, 1), piece_kernel(4, 2)

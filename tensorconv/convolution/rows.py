@@ -15,13 +15,22 @@ import numpy as np
 from tensorconv.arrays import Array
 from tensorconv.convolution.finite import judge, look
 from tensorconv.convolution.loops import Floats, Ints, compiled
-from tensorconv.convolution.rowkernel import block3x3, block3x3s2, block5x5, block5x5s2, pieces4, pieces4s2, split_rows
+from tensorconv.convolution.rowkernel import (
+    block3x3,
+    block3x3few,
+    block3x3s2,
+    block5x5,
+    block5x5s2,
+    pieces4,
+    pieces4s2,
+    split_rows,
+)
 from tensorconv.convolution.threads import SMALL_WORK, n_threads, share
 from tensorconv.convolution.tiles import DILATION, LOW, POSITIONS, SIZE, STRIDE, TAPS, X_STEP, Y_STEP, Walk
 from tensorconv.convolution.vectors import VECTOR_BYTES, claim
 
-UNIT_BYTES = 2**18  # of the input of what a thread claims at a time
-BLOCKS = {(3, 1): (1, 7), (3, 2): (2, 7), (5, 1): (3, 7), (5, 2): (4, 7)}  # kernels and their rows, by taps and stride
+UNIT_BYTES = 2**17  # of the input of what a thread claims at a time
+BLOCKS = {(3, 1): (1, 14), (3, 2): (2, 7), (5, 1): (3, 7), (5, 2): (4, 7)}  # kernels and their rows, by taps and stride
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +84,7 @@ class Rows:
         n_macs = 0 if alone else self.n_macs * len(x)
         wanted = 16 * n_threads() if n_macs > SMALL_WORK else 1
         units, n_rows = len(x) * len(self.weights), len(self.sources)
-        chunk = n_rows if units >= wanted else max(8, -(-n_rows * units // wanted))
+        chunk = n_rows if units >= wanted else max(14, -(-n_rows * units // wanted))
         group_bytes = x.shape[1] // self.n_groups * x.itemsize
         channels = max(1, min(units // wanted, UNIT_BYTES // group_bytes))
         task = np.array([self.n_groups, chunk, channels, self.block, self.block_rows, self.way.step], np.int64)
@@ -134,6 +143,8 @@ def plan_rows(way: Walk, kernel: Array, bias: Array, n_groups: int, channel_byte
     square = square and last[LOW] >= 0
     alike = all(axes[0, column] == last[column] for column in (STRIDE, TAPS)) and (axes[:, DILATION] == 1).all()
     block, block_rows = BLOCKS.get((n_taps, int(last[STRIDE])), (0, 0)) if square and alike else (0, 0)
+    if (block, block_rows) == (1, 14) and axes[0, POSITIONS] < block_rows:
+        block, block_rows = 5, 7
     return Rows(
         way,
         np.ascontiguousarray(kernel.reshape(len(kernel), -1)),
@@ -236,6 +247,8 @@ def narrow_rows(
                             block3x3(x, arguments)
                         elif block == 2:
                             block3x3s2(x, arguments)
+                        elif block == 5:
+                            block3x3few(x, arguments)
                         elif block == 3:
                             block5x5(x, arguments)
                         else:

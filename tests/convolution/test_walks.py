@@ -73,7 +73,7 @@ SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "transposed, dilated": ((12, 10, 3, 4), (17, 13), {"dilation": (2, 3), "stride": (3, 2), "transposed": True}),
 }
 for k, s in BLOCKS:
-    for n in (k, 14, 35):
+    for n in (k, 9, 14, 35):
         attributes = {"padding": k // 2, "stride": s, "groups": 5}
         SIZES[f"depthwise {k}x{k} stride {s}, {n}"] = ((10, 1, k, k), (n, n + 1), attributes)
         SIZES[f"depthwise {k}x{k} stride {s}, {n}, far"] = (
