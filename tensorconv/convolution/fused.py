@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +26,7 @@ from tensorconv.geometry import ConvGeometry
 
 WORTH_BYTES = 1_500_000  # of what lies between, from which on bands were faster than layers one after another
 BAND_BYTES = 1_000_000  # of what lies between, for one band
+WORKSPACE_BYTES = 2**22  # of a thread at most
 BLOCK_ROWS = 14  # the kernels of depthwise layers take as many at a time
 WEIGHT_BYTES = 2**18  # of a layer at most: bands read them again
 RECOMPUTED = 1.2  # multiply-accumulates of all bands at most, over those of the layers
@@ -104,8 +107,8 @@ class Band:
         """
         if self.looked_at[0] < self.looked_at[1]:
             look_at_part(x[0], *self.looked_at, counter)
-        for plan, shape in zip(self.plans, self.shapes, strict=False):
-            between = np.empty((1, *shape), x.dtype)
+        for i, (plan, shape) in enumerate(zip(self.plans, self.shapes, strict=False)):
+            between = _kept(i % 2, math.prod(shape), x.dtype).reshape(1, *shape)
             plan(x, between, looks=False, alone=True)
             x = between
         self.plans[-1](x, y, looks=False, alone=True)
@@ -135,6 +138,18 @@ class Fused:
             n_macs=self.n_macs * len(x),
         )
         return bool(counter[2] == 0)
+
+
+_BUFFERS = threading.local()  # of every thread, two: memory given back and taken anew would be cleared every time
+
+
+def _kept(which: int, size: int, dtype: np.dtype[Any]) -> Array:
+    """Return one of the thread's two buffers, made larger where it has to be."""
+    buffers: dict[str, Array] = _BUFFERS.__dict__
+    name, n_bytes = str(which), size * dtype.itemsize
+    if name not in buffers or buffers[name].nbytes < n_bytes:
+        buffers[name] = np.empty(n_bytes, np.uint8)
+    return buffers[name][:n_bytes].view(dtype)
 
 
 def plan_fused(parts: list[Part]) -> Fused | None:
@@ -169,7 +184,9 @@ def plan_fused(parts: list[Part]) -> Fused | None:
     starts = [0, *(parts[0].reads(band[1])[0] for band in asked[1:]), parts[0].input_size[0]]
     row = math.prod(parts[0].input_size[1:])
     looked_at = [(first * row, last * row) for first, last in itertools.pairwise(starts)]
-    return Fused(tuple(_plan_band(parts, *both, item) for both in zip(asked, looked_at, strict=True)), whole)
+    bands = tuple(_plan_band(parts, *both, item) for both in zip(asked, looked_at, strict=True))
+    workspace = max(sum(math.prod(shape) for shape in band.shapes) for band in bands) * item
+    return Fused(bands, whole) if workspace <= WORKSPACE_BYTES else None
 
 
 def _rows_of_band(parts: list[Part], rows: Interval) -> list[Interval]:
