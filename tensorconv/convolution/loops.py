@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 
 
 def compiled(loop: Loop) -> Loop:
-    """Compile a loop without the interpreter lock, cached on disk; no fast-math, so that rounding bounds hold.
+    """Compile a loop without the interpreter lock, cached on disk if that is possible; no fast-math, for the bounds.
 
     Parameters
     ----------
@@ -31,7 +31,10 @@ def compiled(loop: Loop) -> Loop:
     callable
         The compiled function, of the same signature.
     """
-    return cast(Loop, numba.njit(nogil=True, cache=True)(loop))
+    try:
+        return cast(Loop, numba.njit(nogil=True, cache=True)(loop))
+    except RuntimeError:  # there is no folder that a cache can be written to
+        return cast(Loop, numba.njit(nogil=True)(loop))
 
 
 @compiled

@@ -1,14 +1,19 @@
-"""Threads: tasks of compiled loops, which hold no interpreter lock, on a pool of the size that is granted."""
+"""Threads: work of compiled loops, which hold no interpreter lock, on a pool of the size that is granted."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tensorconv.errors import GeometryError
 
 SMALL_WORK = 2**20  # below this many multiply-accumulates a thread costs more than it saves
+_POOLS: dict[int, ThreadPoolExecutor] = {}  # one, by its number of threads
 
 
 def n_threads() -> int:
@@ -49,6 +54,51 @@ def run_tasks(tasks: Iterable[Callable[[], None]], *, n_macs: int) -> None:
         for task in tasks:
             task()
         return
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(task) for task in tasks]:
-            done.result()
+    for done in [_pool(threads).submit(task) for task in tasks]:
+        done.result()
+
+
+def share(work: Callable[[NDArray[Any]], None], *, n_macs: int, looks: bool = True) -> bool:
+    """Run one function on several threads, which claim its parts from a common counter; this thread is one of them.
+
+    Parameters
+    ----------
+    work : callable
+        Takes counters, an array of three integers, raises the first for every part that it claims, and returns when
+        none is left; sets the last to 1 where its input was not finite.
+    n_macs : int
+        Multiply-accumulates of all parts together; for few, other threads are not asked.
+    looks : bool
+        Whether to look at the input at all; if not, the second counter is raised beyond any input.
+
+    Returns
+    -------
+    bool
+        Whether all input was finite.
+    """
+    counter = np.array([0, 0 if looks else 2**40, 0], np.int64)
+    threads = n_threads()
+    if threads == 1 or n_macs <= SMALL_WORK:
+        work(counter)
+        return bool(counter[2] == 0)
+    pool = _pool(threads)
+    others = [pool.submit(work, counter) for _ in range(threads - 1)]
+    work(counter)
+    for other in others:
+        if not other.cancel():  # it has begun
+            other.result()
+    return bool(counter[2] == 0)
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    pool = _POOLS.get(threads)
+    if pool is None:
+        for former in _POOLS.values():
+            former.shutdown(wait=False)
+        _POOLS.clear()
+        pool = _POOLS[threads] = ThreadPoolExecutor(threads, "tensorconv")
+    return pool
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_POOLS.clear)  # a child has none of its parent's threads

@@ -80,9 +80,8 @@ class Compression:
     def __str__(self) -> str:
         layers = []
         for one in self.layers:  # planned errors are those of quick fits
-            choice, error = one.planned.choice, one.response_error
-            if choice is not None:
-                choice = replace(choice, error=one.relative_error if error is None else error)
+            error = one.relative_error if one.response_error is None else one.response_error
+            choice = one.planned.choice and replace(one.planned.choice, error=error)
             layers.append(replace(one.planned, choice=choice))
         return f"{replace(self.plan, layers=tuple(layers))}\n\n{self.comparison}"
 
@@ -188,7 +187,6 @@ def compress(
     """
     network = open_network(model, data=data, input_size=input_size, linear=linear)
     batches = None if data is None else network.batches(data)
-    timed = images_to_time(network, batches) if batch is None else batch
     settings = Settings(
         budget=budget,
         error=error,
@@ -201,7 +199,7 @@ def compress(
         faster=faster,
         by=by,
         ends=ends,
-        batch=timed,
+        batch=images_to_time(network, batches) if batch is None else batch,
         input_size=input_size,
         linear=linear,
         seed=seed,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import tracemalloc
 from typing import Any
 
@@ -17,7 +16,7 @@ from oracles import reference_convolution, reference_sequence
 import tensorconv as tc
 from tensorconv.arrays import Array, named_dtype
 from tensorconv.certificates import rounding_bound
-from tensorconv.convolution import loops, run, threads
+from tensorconv.convolution import simple, threads
 from tensorconv.errors import GeometryError, KernelError, KernelTypeError, TensorconvError
 
 # name: (kernel shape (O, I/G, K1..KN), input size, attributes)
@@ -145,23 +144,20 @@ def test_bits_do_not_depend_on_the_number_of_threads(transposed: bool, monkeypat
 @pytest.mark.parametrize("transposed", [False, True])
 def test_the_number_of_threads_is_read_anew_by_every_call(transposed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = large(transposed)
-    name = "scatter" if transposed else "gather"
-    compiled, at_work = getattr(loops, name), set[int]()
+    pools, at_work = threads.ThreadPoolExecutor, list[int]()
 
-    def recorded(*arguments: Any) -> None:
-        at_work.add(threading.get_ident())
-        compiled(*arguments)
+    class Recorded(pools):  # type: ignore[misc, valid-type]
+        def submit(self, *arguments: Any) -> Any:
+            at_work.append(self._max_workers)
+            return super().submit(*arguments)
 
-    monkeypatch.setattr(loops, name, recorded)
+    monkeypatch.setattr(threads, "ThreadPoolExecutor", Recorded)
+    monkeypatch.setattr(threads, "_POOLS", {})
     for number in ("2", "1", "3"):
         monkeypatch.setenv("TENSORCONV_NUM_THREADS", number)
         at_work.clear()
         tc.convolve(x, layer)
-        if number == "1":
-            assert at_work == {threading.get_ident()}
-        else:
-            assert threading.get_ident() not in at_work
-            assert 1 <= len(at_work) <= int(number)
+        assert set(at_work) == (set() if number == "1" else {int(number)})
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", " "])
@@ -202,7 +198,7 @@ def test_the_workspace_is_a_few_tiles(transposed: bool, monkeypatch: pytest.Monk
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     unfolded = 16 * 25 * 128 * 128 * x.itemsize
-    tile = run.TILE_BYTES
+    tile = simple.TILE_BYTES
     # beside the output: a mask of finite entries (a byte each), and a panel with its offsets for each of two threads
     assert peak <= y.nbytes + x.size + 2 * 2 * tile
     assert peak < unfolded / 8

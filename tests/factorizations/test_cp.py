@@ -117,7 +117,7 @@ def test_a_search_ends_close_above_a_rank_that_failed(
 ) -> None:
     attempts: dict[int, float] = {}
     module = sys.modules["tensorconv.factorizations.solve"]
-    original = module._fitted
+    original = module.fitted
 
     def recorded(*arguments: Any) -> Any:
         result = original(*arguments)

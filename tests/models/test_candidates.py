@@ -111,6 +111,15 @@ def test_they_rise_in_cost_and_each_kind_falls_in_error(of: str) -> None:
         assert errors == sorted(set(errors), reverse=True)
 
 
+def test_what_costs_more_for_nothing_is_left_out() -> None:
+    kernel = np.einsum("o,ikl->oikl", *(np.random.default_rng(0).integers(1, 4, n) for n in (16, (12, 3, 3))))
+    site = Site("rank 1", tc.ConvLayer.of(kernel.astype("float32")), ((8, 8),))
+    found = candidates(site, Settings(budget=0.5, methods=["svd"], shares=[0.1, 0.2, 0.3, 0.5, 0.7, 0.9], multiple=1))
+    exact = [one for one, _ in found if ("split", "out") in one.options]
+    assert len(exact) < 5  # ranks 1 to 5 or more are affordable, and rounding is all that they can differ by
+    assert [one.error for one in exact] == sorted({one.error for one in exact}, reverse=True)
+
+
 def test_channels_between_layers_are_multiples_where_the_maximum_allows() -> None:
     site = Site("large", layer(48, 40, 3, 3, padding=1), ((8, 8),))
     found = candidates(site, Settings(budget=0.5, methods=["svd", "tucker", "cp"], shares=[0.3, 0.6]))

@@ -280,6 +280,7 @@ def test_modules_keep_their_kinds_keys_and_meaning(name: str, with_data: bool, t
         linear=True,
         **FAST | {"multiple": 1},
     )
+    assert (c.plan.settings.linear, c.plan.settings.input_size) == (True, None if with_data else size[1:])
     assert list(module.state_dict()) == keys
     assert type(c.model) is type(module)
     assert c.plan.share("macs") <= 0.7
