@@ -81,8 +81,7 @@ class Compression:
         layers = []
         for one in self.layers:  # planned errors are those of quick fits
             error = one.relative_error if one.response_error is None else one.response_error
-            choice = one.planned.choice and replace(one.planned.choice, error=error)
-            layers.append(replace(one.planned, choice=choice))
+            layers.append(replace(one.planned, choice=one.planned.choice and replace(one.planned.choice, error=error)))
         return f"{replace(self.plan, layers=tuple(layers))}\n\n{self.comparison}"
 
 

@@ -200,6 +200,8 @@ def _start(part: ModelProto, folder: Path | None, n_threads: int | None) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised, and need not be printed too
     options.intra_op_num_threads = n_threads or 0
+    options.enable_cpu_mem_arena = False  # several sessions live on, and would keep what their largest run needed
+    options.enable_mem_pattern = False
     arrays = {}
     for tensor in tensors_of(part):
         take_in(tensor, folder)
