@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import onnx
 import pytest
@@ -35,6 +36,23 @@ PROGRAMS = {
     "kinds": ["--channels", "8", "--size", "9", *FILES],
     "frameworks": ["--targets", "torch", "--write", "{folder}/page.md"],
     "fashion_mnist": ["{folder}", "{folder}/network.onnx", "--images", "20", "--budgets", "0.7", *FILES],
+    "networks": [
+        *(
+            "--classifier",
+            "{folder}",
+            "--budgets",
+            "0.6",
+            "--batch",
+            "4",
+            "--jobs",
+            "1",
+            "--method",
+            "svd",
+            "--even-if-slower",
+        ),
+        *("--onnx", "{folder}/network.onnx", "--budget", "0.7", "--trunk", "{folder}/weights.h5", "--size", "32"),
+        *("--photos", "{folder}/0.png", "{folder}/1.png", "--write", "{folder}/page.md"),
+    ],
     "patch_statistics": ["--megabytes", "1", "--repeats", "1", "--gigabytes", "0.01", "--write", "{folder}/page.md"],
     "rounding": ["{folder}/kernel.npz", "--write", "{folder}/page.md"],
     "synthetic_responses": ["--widths", "4", "11", "--images", "4", "--terms", "1", *FILES],
@@ -70,18 +88,36 @@ def write_super_resolution(folder: Path) -> None:
             f"conv{i}/W": RNG(i).standard_normal(shape, np.float32),
             f"conv{i}/b": np.zeros(shape[0], np.float32),
         }
+    write_photos(folder)
     (folder / "vgg7").mkdir()
     np.savez(folder / "vgg7" / "anime_style_scale_rgb.npz", **arrays)
+
+
+def write_photos(folder: Path) -> None:
     for i in range(2):
         Image.fromarray(RNG(i).integers(0, 256, (40, 47, 3), np.uint8)).save(folder / f"{i}.png")
+
+
+def write_trunk(folder: Path) -> None:
+    channels = 3
+    with h5py.File(folder / "weights.h5", "w") as file:
+        for block, count in enumerate((2, 2, 3, 3, 3), 1):
+            for i in range(count):
+                layer = f"block{block}/layers/conv2d" + (f"_{i}" if i else "")
+                file[f"{layer}/vars/0"] = RNG(i).standard_normal((3, 3, channels, 16), np.float32)
+                file[f"{layer}/vars/1"] = np.zeros(16, np.float32)
+                channels = 16
 
 
 @pytest.mark.filterwarnings("ignore:Trying to compute SVD")  # TensorLy's, of more vectors than there are
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "common"))
 def test_benchmark_runs_small(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_kernels(tmp_path)
-    if name == "fashion_mnist":
+    if name in ("fashion_mnist", "networks"):
         write_classifier(tmp_path, monkeypatch)
+    if name == "networks":
+        write_photos(tmp_path)
+        write_trunk(tmp_path)
     if name == "waifu2x":
         write_super_resolution(tmp_path)
     monkeypatch.syspath_prepend(FOLDER)

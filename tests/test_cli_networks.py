@@ -7,6 +7,7 @@ import os
 import pty
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -421,15 +422,17 @@ def test_progress_shows_only_to_a_person(tmp_path):
     arguments = ["compress", NETWORK, tmp_path / "o.onnx", *map(str, ONE)]
     for extra, shown in (([], True), (["--json"], False)):
         watching, terminal = pty.openpty()
-        done = subprocess.run(
-            [*COMMAND, *arguments, *extra],
-            stdout=subprocess.PIPE,
-            stderr=terminal,
-            check=True,
-            env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
-        )
-        os.close(terminal)
-        seen = _read_all(watching)
+        with ThreadPoolExecutor(1) as readers:  # a terminal that nobody reads is full after a few pages
+            reading = readers.submit(_read_all, watching)
+            done = subprocess.run(
+                [*COMMAND, *arguments, *extra],
+                stdout=subprocess.PIPE,
+                stderr=terminal,
+                check=True,
+                env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+            )
+            os.close(terminal)
+            seen = reading.result()
         for text in (b"reading", b"looking at layers", b"fitting layers", b"comparing", b"conv4"):
             assert (text in seen) is shown, text
         assert b"\x1b" not in done.stdout
@@ -437,7 +440,7 @@ def test_progress_shows_only_to_a_person(tmp_path):
 
 
 def _read_all(terminal: int) -> bytes:
-    """Read what is left on a terminal whose other end is closed, which Linux tells by an error."""
+    """Read a terminal until its other end is closed, which Linux tells by an error."""
     seen = b""
     try:
         while chunk := os.read(terminal, 4096):

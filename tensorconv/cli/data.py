@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tokenize
-import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,24 +9,13 @@ import numpy as np
 
 from tensorconv.arrays import Array
 from tensorconv.errors import FormatError, ModelError
+from tensorconv.models.array_files import BROKEN
 from tensorconv.models.network import Batch
 
 if TYPE_CHECKING:
     from tensorconv.models.onnx_network import OnnxNetwork
 
 _LABELS = "labels"
-# what numpy and zipfile raise for bytes that are not what they should be
-_BROKEN = (
-    ValueError,
-    EOFError,
-    MemoryError,
-    NotImplementedError,
-    RuntimeError,
-    SyntaxError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def read_data(path: Path, network: OnnxNetwork, *, first: int | None = None) -> tuple[list[Batch], Array | None]:
@@ -85,7 +71,7 @@ def _arrays(path: Path) -> dict[str, Array]:
             return {path.stem: content}
         with content:
             return {name: content[name] for name in content.files}
-    except _BROKEN as error:
+    except BROKEN as error:
         raise FormatError(f"{path} cannot be read as a numpy file of plain arrays: {error}") from error
 
 

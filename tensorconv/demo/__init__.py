@@ -12,7 +12,7 @@ import numpy as np
 from tensorconv.arrays import Array
 from tensorconv.errors import MissingFrameworkError
 from tensorconv.models.compression import Compression, compress
-from tensorconv.models.planning import Evaluate
+from tensorconv.models.drift import Evaluate
 from tensorconv.models.progress import Watch, unwatched
 
 NETWORK = Path(__file__).with_name("network.onnx")

@@ -27,7 +27,7 @@ _KERNEL_MEMBER = re.compile(r"\d+\.kernel")
 _SEQUENCE_METADATA = "tensorconv"
 _FLOAT_TENSORS = ("F16", "BF16", "F32", "F64")
 # all that numpy and zipfile raise for bytes that are not what they should be
-_BROKEN = (
+BROKEN = (
     ValueError,
     OSError,
     EOFError,
@@ -145,7 +145,7 @@ def _opened(path: Path) -> Iterator[Any]:
     with path.open("rb") as file:  # opened here, since numpy leaves a file open that turns out to be broken
         try:
             content = np.load(file, allow_pickle=False)
-        except _BROKEN as error:
+        except BROKEN as error:
             raise FormatError(
                 f"{path} cannot be read as a numpy file: it is broken, of another kind, or holds pickled objects, "
                 "which are never loaded"
@@ -161,7 +161,7 @@ def _members(archive: Any, path: Path, layout: str, input_size: Size | None) -> 
         except ValueError as error:  # pickled objects, or cut short
             yield SkippedLayer(name, f"cannot be read: {error}")
             continue
-        except _BROKEN as error:
+        except BROKEN as error:
             raise FormatError(f"{path} is broken at {name!r}: {error}") from error
         if isinstance(array, np.ndarray) and array.ndim >= 3:
             yield _entry(name, array, layout, input_size)

@@ -94,7 +94,7 @@ class Candidate:
         seed : int
             Seed of a method with random starts.
         statistics : PatchStatistics, optional
-            Of data whose responses are to be kept.
+            Of data whose responses are to be kept, by methods that can.
 
         Returns
         -------
@@ -106,8 +106,11 @@ class Candidate:
         ModelError
             If method or rank do not fit the layer.
         """
+        scheme = self.scheme(layer, seed)
+        if not registered()[self.method].takes_statistics:  # planned without data, carried out with them
+            statistics = None
         try:
-            return solve(self.scheme(layer, seed), Request(rank=self.rank, statistics=statistics))
+            return solve(scheme, Request(rank=self.rank, statistics=statistics))
         except RankError as error:
             raise ModelError(f"{layer} cannot be written by {self.method} as planned: {error}") from error
 

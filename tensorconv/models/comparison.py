@@ -14,7 +14,7 @@ from typing import Any
 
 from tensorconv.errors import ModelError
 from tensorconv.integers import integer
-from tensorconv.models.drift import Run, drift_by_output
+from tensorconv.models.drift import Evaluate, drift_by_output, scored
 from tensorconv.models.paired_times import FEWEST_PAIRS, Ratio, run_pairs, seconds_of
 from tensorconv.models.peak_memory import peak_memory
 from tensorconv.models.timed_session import n_cores, open_session, runtime_errors
@@ -91,7 +91,7 @@ def compare(
     after: Any,
     batches: Any,
     *,
-    evaluate: Callable[[Run], float] | None = None,
+    evaluate: Evaluate | None = None,
     n_pairs: int = 21,
     n_threads: int | None = None,
 ) -> Comparison:
@@ -134,7 +134,7 @@ def compare(
     if not listed:
         raise ModelError("batches must hold at least one batch, got none; give what the network is to run on")
     drift = drift_by_output(before.run, after.run, listed)
-    score = None if evaluate is None else (_score(evaluate, before.run), _score(evaluate, after.run))
+    score = None if evaluate is None else (scored(evaluate, before.run), scored(evaluate, after.run))
     with ExitStack() as stack:
         opened = [stack.enter_context(_opened(network, listed[0], n_threads)) for network in (before, after)]
         for network in opened:
@@ -172,17 +172,6 @@ def _opened(network: Any, batch: Mapping[str, Any], n_threads: int) -> Iterator[
         except runtime_errors() as error:
             raise ModelError(f"the network cannot be timed: ONNX Runtime refuses it: {error}") from error
         yield _Opened(partial(session.run, None, dict(batch)), path, n_bytes)
-
-
-def _score(evaluate: Callable[[Run], float], run: Run) -> float:
-    score = evaluate(run)
-    try:
-        number = float(score)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"evaluate must return a number, larger is better, got {score!r}") from error
-    if math.isnan(number):
-        raise ModelError("evaluate must return a number, larger is better, got nan")
-    return number
 
 
 def _finite(value: Any) -> Any:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tensorconv.models.comparison import Comparison, compare
+from tensorconv.models.drift import Evaluate
 from tensorconv.models.fitting import CompressedLayer, fit
 from tensorconv.models.latency import Stopwatch
 from tensorconv.models.network import Batch, Network
 from tensorconv.models.opening import identity, images_to_time, open_network
 from tensorconv.models.plan import Plan
-from tensorconv.models.planning import Evaluate, make_plan
+from tensorconv.models.planning import make_plan
 from tensorconv.models.progress import Progress, Watch, unwatched
 from tensorconv.models.settings import SHARES, Settings
 from tensorconv.models.work import WorkFolder
@@ -240,12 +241,7 @@ def plan_network(
     Returns
     -------
     Plan
-        The choices.
-
-    Raises
-    ------
-    ModelError
-        If the request does not fit the network or cannot be met.
+        The choices; ModelError is raised if the request does not fit the network or cannot be met.
     """
     clock = Stopwatch(batch=settings.batch) if settings.faster or settings.of == "latency" else None
     return make_plan(

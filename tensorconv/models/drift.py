@@ -1,4 +1,4 @@
-"""Drift: how far the outputs of a changed network are from those of the original."""
+"""Drift and score: how far the outputs of a changed network are from those of the original, and how good they are."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from tensorconv.arrays import Array
 from tensorconv.errors import ModelError
 
 Run = Callable[[Mapping[str, Any]], Mapping[str, Array]]
+
+Evaluate = Callable[[Run], float]
 
 
 def drift_by_output(before: Run, after: Run, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
@@ -48,6 +50,36 @@ def drift_by_output(before: Run, after: Run, batches: Iterable[Mapping[str, Any]
             changed, wholes = sums.get(name, (0.0, 0.0))
             sums[name] = changed + change, wholes + whole
     return {name: _root_of_share(change, whole) for name, (change, whole) in sums.items()}
+
+
+def scored(evaluate: Evaluate, run: Run) -> float:
+    """Return the score of a network.
+
+    Parameters
+    ----------
+    evaluate : callable
+        Returns a number, larger is better, given a function from a batch to outputs by name.
+    run : callable
+        That function.
+
+    Returns
+    -------
+    float
+        The score.
+
+    Raises
+    ------
+    ModelError
+        If it is no number.
+    """
+    score = evaluate(run)
+    try:
+        number = float(score)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"evaluate must return a number, larger is better, got {score!r}") from error
+    if math.isnan(number):
+        raise ModelError("evaluate must return a number, larger is better, got nan")
+    return number
 
 
 def _squares(expected: Array, got: Array) -> tuple[float, float]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from tensorconv.errors import ModelError
 from tensorconv.factorizations import Factorization
 from tensorconv.layers import ConvSequence
 from tensorconv.models.candidates import Candidate, candidates, cost, dense
 from tensorconv.models.choosing import Clock, Curve, choose
-from tensorconv.models.drift import Run, drift_by_output
+from tensorconv.models.drift import Evaluate, drift_by_output, scored
 from tensorconv.models.network import Batch, Network, Site
 from tensorconv.models.parallel import in_parallel
 from tensorconv.models.plan import Plan, PlannedLayer, fingerprint
@@ -19,10 +19,10 @@ from tensorconv.models.settings import Settings
 from tensorconv.models.work import WorkFolder
 from tensorconv.statistics import PatchStatistics
 
+HOPELESS = 1e12  # squared effect of what makes outputs infinite, or no numbers
 LEAST_LOSS = 1e-4  # of a score that a layer is taken to cost, however good its luck
 SAMPLE = 64  # images that are enough to see what a layer's error does
 PROBED = 0.25  # share of a layer's cost at which that is seen, where no budget says better
-Evaluate = Callable[[Run], float]
 Looked = tuple[tuple[Candidate, ...], ConvSequence | None, float]
 
 
@@ -211,29 +211,18 @@ class _Effect:
     def __init__(self, network: Network, batches: Sequence[Batch] | None, evaluate: Evaluate | None) -> None:
         self.network, self.evaluate = network, evaluate
         self.batches = list(_sample(batches or [network.example]))
-        self.score = 0.0 if evaluate is None else _score(evaluate, network.run)
+        self.score = 0.0 if evaluate is None else scored(evaluate, network.run)
         self.outputs = {} if evaluate else {id(batch): network.run(batch) for batch in self.batches}
 
     def weight(self, site: Site, probe: ConvSequence, error: float) -> float:
         """Return what the squared error of a convolution is to be multiplied by."""
         changed = self.network.replaced({site.name: probe})
         if self.evaluate is not None:
-            effect = max(self.score - _score(self.evaluate, changed.run), LEAST_LOSS)
+            effect = max(self.score - scored(self.evaluate, changed.run), LEAST_LOSS)
         else:
             drift = drift_by_output(lambda batch: self.outputs[id(batch)], changed.run, self.batches)
             effect = max(drift.values(), default=0.0) ** 2
-        return effect / error**2 if error and math.isfinite(effect) else 1.0
-
-
-def _score(evaluate: Evaluate, run: Run) -> float:
-    score = evaluate(run)
-    try:
-        number = float(score)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"evaluate must return a number, larger is better, got {score!r}") from error
-    if math.isnan(number):
-        raise ModelError("evaluate must return a number, larger is better, got nan")
-    return number
+        return min(effect, HOPELESS) / error**2 if error else 1.0
 
 
 def _weight(site: Site, sites: Sequence[Site], settings: Settings) -> float:

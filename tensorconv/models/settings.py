@@ -12,6 +12,7 @@ from typing import Any
 from tensorconv.errors import ModelError
 from tensorconv.integers import is_integer
 from tensorconv.models.network import Site
+from tensorconv.ranks import is_listing
 
 MEASURES = ("macs", "parameters", "bytes", "latency")
 SHARES = (0.06, 0.09, 0.13, 0.18, 0.25, 0.35, 0.5)
@@ -78,8 +79,8 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("methods", "include", "exclude", "shares"):
             object.__setattr__(self, name, _listed(name, getattr(self, name)))
-        if isinstance(self.input_size, Sequence):
-            object.__setattr__(self, "input_size", tuple(self.input_size))
+        if self.input_size is not None:
+            object.__setattr__(self, "input_size", _size(self.input_size))
         if (self.budget is None) == (self.error is None):
             raise ModelError("exactly one of budget and error must be given, such as budget=0.5 for half of the cost")
         if self.budget is not None:
@@ -96,8 +97,9 @@ class Settings:
             if not is_integer(getattr(self, name)) or getattr(self, name) < least:
                 raise ModelError(f"{name} must be an integer of at least {least}, got {getattr(self, name)!r}")
             object.__setattr__(self, name, int(getattr(self, name)))
-        if not isinstance(self.faster, bool):
-            raise ModelError(f"faster must be True or False, got {self.faster!r}")
+        for name in ("faster", "linear"):
+            if not isinstance(getattr(self, name), bool):
+                raise ModelError(f"{name} must be True or False, got {getattr(self, name)!r}")
 
     def wants(self, site: Site) -> bool:
         """Tell whether a layer is to be looked at.
@@ -151,6 +153,14 @@ class Settings:
             return cls(**values)
         except TypeError as error:
             raise ModelError(f"settings cannot be read: {error}") from error
+
+
+def _size(value: Any) -> int | tuple[int, ...]:
+    """Return a checked spatial size, one integer or several."""
+    entries = [value] if is_integer(value) else value
+    if not is_listing(entries) or not len(entries) or not all(is_integer(one) and one >= 1 for one in entries):
+        raise ModelError(f"input_size must be an integer from 1, or one per spatial axis, got {value!r}")
+    return int(value) if is_integer(value) else tuple(int(one) for one in entries)
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

@@ -199,9 +199,11 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--method", nargs="+", default=(), help="methods to choose from; all if not given")
+    parser.add_argument("--even-if-slower", action="store_true", help="for a quick try on small networks")
     parser.add_argument("--write", type=Path)
     chosen = parser.parse_args(arguments)
     options = ["--jobs", str(chosen.jobs), *(text for name in chosen.method for text in ("--method", name))]
+    options += ["--even-if-slower"] * chosen.even_if_slower
     page = TEXT.format(threads=len(os.sched_getaffinity(0)), cpu=cpu(), jobs=chosen.jobs)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

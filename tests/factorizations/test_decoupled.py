@@ -201,7 +201,7 @@ def test_costs_are_counted_as_they_are_stored(configuration: str) -> None:
         ({"configuration": "binary"}, lambda o, _, k: o * k),
         ({"configuration": "binary", "taps": 6}, lambda o, _, k: o * k),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else "most",
 )
 def test_the_largest_rank_is_exact(shape: tuple[int, ...], options: dict[str, Any], most: Callable[..., int]) -> None:
     layer = tc.ConvLayer.of(np.random.default_rng(1).standard_normal(shape))
