@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -14,6 +15,7 @@ from tensorconv.models.candidates import Candidate, cost, dense
 from tensorconv.models.network import Site
 from tensorconv.models.paired_times import Ratio
 from tensorconv.models.plan import PlannedLayer
+from tensorconv.models.quicker import quicker
 from tensorconv.models.settings import Settings
 
 
@@ -153,6 +155,20 @@ class Curve:
         self.open = [other for other in self.open if (other.method, other.options) != kind or other.macs < timed.macs]
         return True
 
+    def time_front(self, near: float) -> None:
+        """Time the candidates whose error is not far above the least at no more MACs; those that are slow leave.
+
+        Parameters
+        ----------
+        near : float
+            How many times the least error.
+        """
+        least = math.inf
+        for one in sorted(self.open, key=lambda one: (one.macs, one.error)):
+            least = min(least, one.error)
+            if one.error <= near * least and one in self.open:
+                self.is_slow(one)
+
     def planned(self, choice: Candidate | None) -> PlannedLayer:
         """Return what the layer is to become; where it is left alone, with the reason.
 
@@ -182,7 +198,7 @@ def choose(curves: Sequence[Curve], others: Sequence[Site], settings: Settings) 
 
     With a budget, the choice of least total error is an integer program (:func:`tensorconv.allocate`); with an error,
     every layer takes the cheapest that meets it. What is chosen is timed; what is not faster leaves, and the choice is
-    made again.
+    made again. A choice within a budget of MACs that saves too little time gives way to one that saves more.
 
     Parameters
     ----------
@@ -210,6 +226,9 @@ def choose(curves: Sequence[Curve], others: Sequence[Site], settings: Settings) 
         chosen = [(curve, pick) for curve, pick in zip(curves, picks, strict=True) if pick is not None]
         slow = [curve for curve, pick in chosen if settings.faster and curve.is_slow(pick)]
         if not slow:
+            if settings.budget is not None and settings.of == "macs" and settings.faster:
+                limits = {"budget": settings.budget, "efficiency": settings.efficiency}
+                picks = quicker(curves, others, picks, **limits)
             return {curve.site.name: curve.planned(pick) for curve, pick in zip(curves, picks, strict=True)}
 
 

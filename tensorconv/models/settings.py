@@ -40,6 +40,9 @@ class Settings:
         Channels between the new layers are rounded to multiples of this.
     faster : bool
         Whether a layer is left alone if what would replace it is not measured to be faster.
+    efficiency : float
+        With a budget of MACs: speed-up of the convolutions over their ratio of MACs that a choice should have, as
+        measured layer by layer; 0 for no such aim.
     by : {"kernel", "responses", "score"}, optional
         What tells how much a layer's error matters: nothing does, its effect on the network's outputs, or on the
         evaluation. By default the outputs where there are data, else nothing.
@@ -69,6 +72,7 @@ class Settings:
     shares: Sequence[float] = SHARES
     multiple: int = 16
     faster: bool = True
+    efficiency: float = 0.75
     by: str | None = None
     ends: float = 4.0
     batch: int = 1
@@ -87,7 +91,8 @@ class Settings:
             object.__setattr__(self, "budget", _number("budget", self.budget, above=True))
         if self.error is not None:
             object.__setattr__(self, "error", _number("error", self.error))
-        object.__setattr__(self, "ends", _number("ends", self.ends))
+        for name in ("ends", "efficiency"):
+            object.__setattr__(self, name, _number(name, getattr(self, name)))
         object.__setattr__(self, "shares", tuple(_number("shares", share, above=True) for share in self.shares))
         for name, of in (("of", MEASURES), ("by", (None, "kernel", "responses", "score"))):
             if getattr(self, name) not in of:

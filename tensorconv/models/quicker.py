@@ -1,0 +1,104 @@
+"""A choice within a budget of MACs that saves time, too."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from tensorconv.allocation import Option, allocate
+from tensorconv.errors import RankError
+from tensorconv.models.candidates import Candidate
+from tensorconv.models.network import Site
+
+if TYPE_CHECKING:
+    from tensorconv.models.choosing import Curve
+
+Picks = list[Candidate | None]
+NEAR = 1.6  # times the least error at no more MACs: what is timed
+SCALES = tuple(i / 10 for i in range(1, 11))  # shares of the time in a cost that mixes MACs and time
+LIMITS = (1.0, 0.95, 0.9, 0.8)  # of the mixed cost: a choice may meet the mixture and not its parts
+PARTS = (1.0, 0.95, 0.9, 0.85, 0.8)  # of the efficiency asked for
+UNIT = 10**9
+
+
+def quicker(
+    curves: Sequence[Curve], others: Sequence[Site], picks: Picks, *, budget: float, efficiency: float
+) -> Picks:
+    """Return a choice that is as much faster as it has fewer MACs, but for a factor, if there is one.
+
+    Constraints on MACs and on time imply any mixture of the two. For several mixtures, and some that are tighter, the
+    choice of least error is an integer program; of those choices that meet both, the one of least error is taken.
+    Where none is as fast, a little less is asked for.
+
+    Parameters
+    ----------
+    curves : sequence of Curve
+        The convolutions with their candidates; those near the least error are timed.
+    others : sequence of Site
+        Convolutions that stay as they are.
+    picks : list of Candidate or None
+        The choice of least error within the MACs, None for a layer as it is.
+    budget : float
+        Largest share of the MACs.
+    efficiency : float
+        Least speed-up over the ratio of MACs.
+
+    Returns
+    -------
+    list of Candidate or None
+        The new choice; the given one where it is fast enough, or where none is.
+    """
+    clock = next((curve.clock for curve in curves if curve.clock is not None), None)
+    if clock is None or not efficiency:
+        return picks
+    rest = sum(clock.seconds(site.layer, size) for site in others for size in site.input_sizes)
+    rest_macs = sum(site.layer.macs(size) for site in others for size in site.input_sizes)
+    seconds = [sum(clock.seconds(curve.site.layer, size) for size in curve.site.input_sizes) for curve in curves]
+    total, total_macs = rest + sum(seconds), rest_macs + sum(curve.before.macs for curve in curves)
+
+    def shares(chosen: Picks) -> tuple[float, float]:
+        """Return shares of the MACs and of the time."""
+        macs, time = rest_macs, rest
+        for curve, pick, whole in zip(curves, chosen, seconds, strict=True):
+            macs += (pick or curve.before).macs
+            time += whole * _ratio(curve.timed(pick) if pick else curve.before)
+        return macs / total_macs, time / total
+
+    macs, time = shares(picks) if total and total_macs else (1.0, 0.0)
+    if time * efficiency <= macs:
+        return picks
+    for curve in curves:
+        curve.time_front(NEAR)
+    found = [picks]
+    for scale, limit in itertools.product(SCALES, LIMITS):
+        worth = (1 - scale) / (budget * total_macs), scale * efficiency / (budget * total)
+
+        def mixed(macs: int, time: float, worth: tuple[float, float] = worth) -> int:
+            return round(UNIT * (worth[0] * macs + worth[1] * time))
+
+        options = [
+            [
+                Option(mixed(one.macs, whole * _ratio(one)), curve.weight * one.error**2, label)
+                for label, one in [(None, curve.before), *((one, one) for one in curve.open if one.ratio)]
+            ]
+            for curve, whole in zip(curves, seconds, strict=True)
+        ]
+        with suppress(RankError):  # not even the cheapest
+            chosen = allocate(options, round(limit * UNIT) - mixed(rest_macs, rest))
+            found.append([row[i].label for row, i in zip(options, chosen, strict=True)])
+
+    def error(chosen: Picks) -> float:
+        return sum(curve.weight * pick.error**2 for curve, pick in zip(curves, chosen, strict=True) if pick)
+
+    met = [(*shares(chosen), chosen) for chosen in found]
+    for part in PARTS:
+        fast = [chosen for macs, time, chosen in met if macs <= budget and time * part * efficiency <= macs]
+        if fast:
+            return min(fast, key=error)
+    return picks
+
+
+def _ratio(one: Candidate) -> float:
+    return 1.0 if one.ratio is None else one.ratio[0]
