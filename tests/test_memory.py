@@ -72,7 +72,7 @@ def test_searches(method: str, options: dict[str, Any], request_: dict[str, Any]
 
 
 def test_full_width_matrices_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["tensorconv.factorizations.svd"]
+    module = sys.modules["tensorconv.factorizations.svd_fitter"]
 
     def full_width(matrices: Array, rank: int, **rest: Any) -> tuple[Array, Array]:
         del rest

@@ -16,6 +16,7 @@ import tensorconv as tc
 from tensorconv import patches as patches_module
 from tensorconv.allocation import Option
 from tensorconv.arrays import Array
+from tensorconv.convolution.threads import n_threads
 from tensorconv.cost import chain_cost
 from tensorconv.errors import GeometryError, KernelError, RankError
 from tensorconv.factorizations import Factorization, refitted
@@ -464,7 +465,7 @@ def test_it_holds_about_two_activations_at_a_time(monkeypatch: pytest.MonkeyPatc
     for i in range(5):
         chain += [layer((12, 12, 3), 51 + i, padding=1), RELU]
     chain.append(layer((2, 12, 3), 60, padding=1))
-    data = [smooth((8, 2, 400), 61 + i) for i in range(8)]
+    data = [smooth((8, 2, 1600), 61 + i) for i in range(8)]
     options: dict[str, Any] = {"methods": ["svd"], "shares": (0.4,), "n_sweeps": 1, "budget": 0.8}
     tc.reconstruct(chain, [batch[:1, :, :64] for batch in data], **options)  # compiles what is compiled
     activation = sum(batch.nbytes for batch in data) * 12 / 2
@@ -474,8 +475,9 @@ def test_it_holds_about_two_activations_at_a_time(monkeypatch: pytest.MonkeyPatc
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # two activations, a batch on its way (1/8), the final response (1/6), and chunks of patches; all layers would be 12
-    assert peak < 3 * activation
+    # two activations, a batch on its way (1/8), the final response (1/6), chunks of patches, what a thread may keep;
+    # all layers would be 12
+    assert peak < 3 * activation + 2**22 * n_threads()
 
 
 @pytest.mark.parametrize("nonlinear", [False, True])

@@ -41,7 +41,6 @@ from tensorconv.cli.options import Json, size
 from tensorconv.cli.outcome import Limits, resumable, show_outcome
 from tensorconv.cli.output import working
 from tensorconv.cli.progress import watched
-from tensorconv.models.opening import images_to_time
 from tensorconv.models.settings import Settings
 
 
@@ -122,6 +121,7 @@ def compress(
         Whether to write JSON.
     """
     from tensorconv.models.compression import apply_plan, plan_network
+    from tensorconv.models.opening import images_to_time
     from tensorconv.models.work import WorkFolder
 
     check_network_file(out, model)

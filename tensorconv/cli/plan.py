@@ -39,7 +39,6 @@ from tensorconv.cli.outcome import resumable
 from tensorconv.cli.output import show_json, working
 from tensorconv.cli.progress import watched
 from tensorconv.errors import ModelError
-from tensorconv.models.opening import images_to_time
 from tensorconv.models.settings import Settings
 
 
@@ -110,6 +109,7 @@ def plan(
         Whether to write JSON.
     """
     from tensorconv.models.compression import plan_network
+    from tensorconv.models.opening import images_to_time
     from tensorconv.models.work import WorkFolder
 
     check_plan_file("--out", out)

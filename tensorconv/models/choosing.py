@@ -155,6 +155,21 @@ class Curve:
         self.open = [other for other in self.open if (other.method, other.options) != kind or other.macs < timed.macs]
         return True
 
+    def current(self, one: Candidate) -> Candidate:
+        """Return a candidate with what was measured of it since.
+
+        Parameters
+        ----------
+        one : Candidate
+            The candidate.
+
+        Returns
+        -------
+        Candidate
+            The same, as it is in question.
+        """
+        return next(other for other in self.open if replace(other, ratio=one.ratio) == one)
+
     def time_front(self, near: float) -> None:
         """Time the candidates whose error is not far above the least at no more MACs; those that are slow leave.
 
@@ -189,7 +204,7 @@ class Curve:
                 fastest = min(one.ratio[0] for one in self.slow if one.ratio)
                 note = f"would not get faster: {len(self.slow)} measured, the fastest takes {fastest:.0%} of the time"
         else:
-            choice = next(one for one in self.open if replace(one, ratio=choice.ratio) == choice)  # timed since
+            choice = self.current(choice)
         return PlannedLayer(self.site.name, str(self.site.layer), self.before, choice, note)
 
 

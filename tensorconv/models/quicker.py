@@ -63,7 +63,7 @@ def quicker(
         macs, time = rest_macs, rest
         for curve, pick, whole in zip(curves, chosen, seconds, strict=True):
             macs += (pick or curve.before).macs
-            time += whole * _ratio(curve.timed(pick) if pick else curve.before)
+            time += whole * _ratio(curve.current(pick) if pick else curve.before)
         return macs / total_macs, time / total
 
     macs, time = shares(picks) if total and total_macs else (1.0, 0.0)

@@ -12,7 +12,6 @@ from typing import Any
 from tensorconv.errors import ModelError
 from tensorconv.integers import is_integer
 from tensorconv.models.network import Site
-from tensorconv.ranks import is_listing
 
 MEASURES = ("macs", "parameters", "bytes", "latency")
 SHARES = (0.06, 0.09, 0.13, 0.18, 0.25, 0.35, 0.5)
@@ -163,7 +162,11 @@ class Settings:
 def _size(value: Any) -> int | tuple[int, ...]:
     """Return a checked spatial size, one integer or several."""
     entries = [value] if is_integer(value) else value
-    if not is_listing(entries) or not len(entries) or not all(is_integer(one) and one >= 1 for one in entries):
+    if (
+        not isinstance(entries, (list, tuple))
+        or not len(entries)
+        or not all(is_integer(one) and one >= 1 for one in entries)
+    ):
         raise ModelError(f"input_size must be an integer from 1, or one per spatial axis, got {value!r}")
     return int(value) if is_integer(value) else tuple(int(one) for one in entries)
 

@@ -98,7 +98,7 @@ def test_what_is_kept_comes_back(settings: Settings) -> None:
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"budget": 0.5, "colour": 1}, "settings must be of batch, budget, by, ends"),
+        ({"budget": 0.5, "colour": 1}, "settings must be of batch, budget, by, efficiency, ends"),
         ({"budget": 0.5, "shares": {"a": 1}}, "shares must be a finite number above 0, got 'a'"),
         ({"budget": 0.5, "of": ["macs"]}, "of must be one of"),
         ({}, "exactly one of budget and error"),
