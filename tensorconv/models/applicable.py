@@ -11,7 +11,8 @@ from tensorconv.layers import ConvLayer
 from tensorconv.models.network import Site
 from tensorconv.models.settings import Settings
 
-LARGE = {False: 1_000_000, True: 250_000}  # entries of a kernel above which fits, to data or not, are dear
+LARGE = {False: 500_000, True: 250_000}  # entries of a kernel above which fits, without data and with, are dear
+SEARCHED = 1_000_000  # entries of a kernel above which a search for ranks by fits is too dear
 FEW_SHARES = 3
 DIRECT = ("svd", "tucker")  # methods that decompose a whitened kernel once, and need few steps from there
 
@@ -29,7 +30,7 @@ def is_large(layer: ConvLayer, *, has_statistics: bool) -> bool:
     Returns
     -------
     bool
-        Whether its kernel has more than a million entries, with data a quarter of that.
+        Whether its kernel has more than half a million entries, with data a quarter of a million.
     """
     return layer.kernel.size > LARGE[has_statistics]
 
@@ -115,11 +116,16 @@ def is_worth_trying(
     Returns
     -------
     bool
-        On a large layer, without methods named: whether it decomposes the kernel directly, as one variant of those
-        that differ by the order of axes or by factors of few taps. Else True.
+        True where methods are named. Else not: factors of up to three taps, which save next to nothing; searches on
+        very large kernels; and on kernels that are large for fits to data, all but one variant of what decomposes
+        the kernel directly.
     """
-    if settings.methods is not None or not is_large(site.layer, has_statistics=has_statistics):
+    layer = site.layer
+    if settings.methods is not None:
         return True
+    if options.get("spatial") and max(layer.kernel_size) <= 3:
+        return False
     if not has_statistics:
-        return not registered()[method].searches
-    return method in DIRECT and not options.get("spatial") and options.get("split") in (None, "out", "in", (0,))
+        return layer.kernel.size <= SEARCHED or not registered()[method].searches
+    is_one_of_few = method in DIRECT and options.get("split") in (None, "out", "in", (0,))
+    return is_one_of_few or not is_large(layer, has_statistics=True)

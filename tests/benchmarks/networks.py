@@ -10,6 +10,7 @@ are the trunk of VGG-16, and PHOTO any photographs, the first half of which are 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -41,7 +42,8 @@ TEXT = """# Whole networks
 Made by `python tests/benchmarks/networks.py --classifier DATA --onnx FILE.onnx .. --trunk WEIGHTS.h5 --photos PHOTO ..
 --write docs/networks.md`, which runs `tensorconv compress` and `tensorconv bench` on {threads} cores ({cpu}). Nothing
 is trained. MACs are those of the convolutions; latency is the time after over the time before, of paired runs,
-with its 95 % interval; seconds are those of the whole command, peak memory that of its process, with {jobs} jobs.
+with its 95 % interval; seconds are those of the whole command, peak memory that of its processes together, `--jobs
+{jobs}`.
 """
 
 
@@ -49,16 +51,33 @@ def command(*arguments: Any) -> tuple[dict[str, Any], float, float]:
     """Run a command of tensorconv; return what it says as JSON, its seconds, and its peak memory in MB."""
     start = time.perf_counter()
     call = [sys.executable, "-c", "from tensorconv.cli import main; main()", *map(str, arguments), "--json"]
+    peak = 0.0
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(call, stdout=said)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        while process.poll() is None:
+            peak = max(peak, resident(process.pid))
+            time.sleep(0.05)
         seconds = time.perf_counter() - start
         said.seek(0)
         content = said.read()
     if process.returncode:
         raise SystemExit(f"{' '.join(call)} ended with {process.returncode}")
-    return json.loads(content), seconds, usage.ru_maxrss / 1e3
+    return json.loads(content), seconds, peak
+
+
+def resident(pid: int) -> float:
+    """Return the MB that a process and those it has started hold now, what they share counted for each."""
+    parents, pages = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # ended meanwhile
+            fields = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            parents[int(folder.name)], pages[int(folder.name)] = int(fields[1]), int(fields[21])
+    family: set[int] = {pid}
+    found = family
+    while found:
+        found = {child for child, parent in parents.items() if parent in family} - family
+        family |= found
+    return sum(pages.get(one, 0) for one in family) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def of_costs(found: dict[str, Any]) -> list[str]:
