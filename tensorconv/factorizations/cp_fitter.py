@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 STARTS = 4  # Gaussian starts that are screened
 SWEEPS = 200  # of a fit from a Gaussian start
-QUICK_SWEEPS = 30  # of a fit that is only compared
+QUICK_SWEEPS = 20  # of a fit that is only compared
 WARM_SWEEPS = 80  # of a fit that starts from a neighbour's factors or from slices
 FITTED = 2e10  # floating-point operations of the dearest sweep that is worth it for a rank above all modes
 HIGH = 0.8  # share of the largest rank above which slices are hard to beat

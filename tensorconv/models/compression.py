@@ -10,6 +10,7 @@ from typing import Any
 from tensorconv.models.comparison import Comparison, compare
 from tensorconv.models.drift import Evaluate
 from tensorconv.models.fitting import CompressedLayer, fit
+from tensorconv.models.in_place import faster_in_place
 from tensorconv.models.latency import Stopwatch
 from tensorconv.models.network import Batch, Network
 from tensorconv.models.opening import identity, images_to_time, open_network
@@ -281,15 +282,18 @@ def apply_plan(
     Returns
     -------
     Compression
-        The network and its proof.
-
-    Raises
-    ------
-    ModelError
-        If the plan is for another network.
+        The network and its proof; ModelError is raised if the plan is for another network.
     """
     after, layers = fit(network, plan, batches=batches, work=work, jobs=jobs, watch=watch)
     watch(Progress("comparing", "", 0, 1))
-    comparison = compare(network, after, list(batches or [network.example]), evaluate=evaluate)
+
+    def compared(one: Network) -> Comparison:
+        return compare(network, one, list(batches or [network.example]), evaluate=evaluate)
+
+    if plan.settings.faster:
+        after, layers, comparison = faster_in_place(network, after, layers, compared, work or WorkFolder(None, {}))
+        plan = replace(plan, layers=tuple(one.planned for one in layers))
+    else:
+        comparison = compared(after)
     watch(Progress("comparing", "", 1, 1))
     return Compression(after, plan, layers, comparison, dict(getattr(after, "key_map", {})))

@@ -107,7 +107,7 @@ def fit(
         watch(Progress("fitting layers", one.name, i, len(todo)))
         done[one.name] = _kept_layer(one, sites[one.name], kept) or _keep(next(fresh), kept)
     layers = tuple(done.get(one.name) or CompressedLayer(one, sites[one.name].layer) for one in plan.layers)
-    return network.replaced(_sequences(done), json.dumps(_record(layers))), layers
+    return network.replaced(sequences_of(tuple(done.values())), json.dumps(record(layers))), layers
 
 
 def _fresh(
@@ -128,7 +128,7 @@ def _fresh(
             if _kept_layer(one, site, kept) is None:
                 statistics = None
                 if batches is not None:
-                    statistics = observed(site, network.replaced(_sequences(done)), batches, network)
+                    statistics = observed(site, network.replaced(sequences_of(tuple(done.values()))), batches, network)
                 yield one, site, plan.settings.seed, statistics
 
     return in_parallel(fit_layer, tasks(), jobs if batches is None else 1)
@@ -164,8 +164,20 @@ def fit_layer(one: PlannedLayer, site: Site, seed: int, statistics: PatchStatist
     return CompressedLayer(one, site.layer, f.sequence, f.relative_error, f.response_error, verify(site.layer, f))
 
 
-def _sequences(done: dict[str, CompressedLayer]) -> dict[str, ConvSequence]:
-    return {name: layer.sequence for name, layer in done.items() if layer.sequence is not None}
+def sequences_of(layers: Sequence[CompressedLayer]) -> dict[str, ConvSequence]:
+    """Return what has taken the place of convolutions.
+
+    Parameters
+    ----------
+    layers : sequence of CompressedLayer
+        Convolutions.
+
+    Returns
+    -------
+    dict of str to ConvSequence
+        Of those that were replaced.
+    """
+    return {layer.name: layer.sequence for layer in layers if layer.sequence is not None}
 
 
 def _keep(layer: CompressedLayer, kept: WorkFolder) -> CompressedLayer:
@@ -185,8 +197,19 @@ def _kept_layer(one: PlannedLayer, site: Site, kept: WorkFolder) -> CompressedLa
     return CompressedLayer(one, site.layer, sequence, kernel, response, Report.from_dict(values["report"]))
 
 
-def _record(layers: Sequence[CompressedLayer]) -> dict[str, Any]:
-    """Return what was done, for the network's metadata."""
+def record(layers: Sequence[CompressedLayer]) -> dict[str, Any]:
+    """Return what was done, for the network's metadata.
+
+    Parameters
+    ----------
+    layers : sequence of CompressedLayer
+        The convolutions.
+
+    Returns
+    -------
+    dict
+        Of those that were replaced: method, options, rank and errors.
+    """
     return {
         layer.name: {
             "method": layer.planned.choice.method,
