@@ -166,9 +166,9 @@ class Curve:
         Returns
         -------
         Candidate
-            The same, as it is in question.
+            The same, timed if it was or is not in question any more.
         """
-        return next(other for other in self.open if replace(other, ratio=one.ratio) == one)
+        return next((other for other in self.open if replace(other, ratio=one.ratio) == one), None) or self.timed(one)
 
     def time_front(self, near: float) -> None:
         """Time the candidates whose error is not far above the least at no more MACs; those that are slow leave.

@@ -49,7 +49,7 @@ SHARES = (0.15, 0.3, 0.5, 0.7)
 
 
 def asked(**values: object) -> Settings:
-    return Settings(**({"methods": ["svd"], "shares": SHARES, "multiple": 1} | values))  # type: ignore[arg-type]
+    return Settings(**({"methods": ["svd"], "shares": SHARES, "multiple": 1, "efficiency": 0} | values))  # type: ignore[arg-type]
 
 
 def curves(settings: Settings, clock: Table | None = None, weights: Sequence[float] = (1, 1, 1)) -> list[Curve]:
