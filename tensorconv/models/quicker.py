@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Picks = list[Candidate | None]
 NEAR = 1.6  # times the least error at no more MACs: what is timed
 SCALES = tuple(i / 10 for i in range(1, 11))  # shares of the time in a cost that mixes MACs and time
-LIMITS = (1.0, 0.95, 0.9, 0.8)  # of the mixed cost: a choice may meet the mixture and not its parts
+LIMITS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7)  # of the mixed cost: a choice may meet the mixture and not its parts
 PARTS = tuple(i / 20 for i in range(20, 12, -1))  # of the efficiency asked for
 UNIT = 10**9
 
@@ -26,7 +26,7 @@ UNIT = 10**9
 def quicker(
     curves: Sequence[Curve], others: Sequence[Site], picks: Picks, *, budget: float, efficiency: float
 ) -> Picks:
-    """Return a choice that is as much faster as it has fewer MACs, but for a factor, if there is one.
+    """Return a choice that takes no larger a share of the time than the budget allows of the MACs, but for a factor.
 
     Constraints on MACs and on time imply any mixture of the two. For several mixtures, and some that are tighter, the
     choice of least error is an integer program; of those choices that meet both, the one of least error is taken.
@@ -43,7 +43,7 @@ def quicker(
     budget : float
         Largest share of the MACs.
     efficiency : float
-        Least speed-up over the ratio of MACs.
+        The factor: least speed-up times the budget.
 
     Returns
     -------
@@ -66,8 +66,8 @@ def quicker(
             time += whole * _ratio(curve.current(pick) if pick else curve.before)
         return macs / total_macs, time / total
 
-    macs, time = shares(picks) if total and total_macs else (1.0, 0.0)
-    if time * efficiency <= macs:
+    _, time = shares(picks) if total and total_macs else (1.0, 0.0)
+    if time * efficiency <= budget:
         return picks
     for curve in curves:
         curve.time_front(NEAR)
@@ -94,7 +94,7 @@ def quicker(
 
     met = [(*shares(chosen), chosen) for chosen in found]
     for part in PARTS:
-        fast = [chosen for macs, time, chosen in met if macs <= budget and time * part * efficiency <= macs]
+        fast = [chosen for macs, time, chosen in met if macs <= budget and time * part * efficiency <= budget]
         if fast:
             return min(fast, key=error)
     return picks

@@ -40,8 +40,8 @@ class Settings:
     faster : bool
         Whether a layer is left alone if what would replace it is not measured to be faster.
     efficiency : float
-        With a budget of MACs: speed-up of the convolutions over their ratio of MACs that a choice should have, as
-        measured layer by layer; 0 for no such aim.
+        With a budget of MACs: speed-up of the convolutions, measured layer by layer, times the budget, that a choice
+        should have where one does; 0 for no such aim.
     by : {"kernel", "responses", "score"}, optional
         What tells how much a layer's error matters: nothing does, its effect on the network's outputs, or on the
         evaluation. By default the outputs where there are data, else nothing.
@@ -71,7 +71,7 @@ class Settings:
     shares: Sequence[float] = SHARES
     multiple: int = 16
     faster: bool = True
-    efficiency: float = 0.85
+    efficiency: float = 0.8
     by: str | None = None
     ends: float = 4.0
     batch: int = 1

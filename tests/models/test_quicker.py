@@ -52,13 +52,13 @@ def test_a_choice_that_saves_too_little_time_gives_way() -> None:
 
 
 def test_a_choice_that_is_fast_enough_stays() -> None:
-    # 0.27 of the MACs; 0.75 of 0.36 is that
-    assert picked(Table(0.3, 0.25)) == ["in", "in"]
+    # 0.515 of the time; 0.75 of 0.533 is the budget
+    assert picked(Table(0.5, 0.25)) == ["in", "in"]
 
 
 def test_a_little_less_is_enough_where_no_choice_is_as_fast() -> None:
-    # the MACs are 0.265 of all, the time 0.41: 0.65 of what it could be, within 0.8 of what is asked for
-    assert picked(Table(0.9, 0.4)) == ["out", "out"]
+    # 0.709 of the time, which is 0.75 of what is asked for
+    assert picked(Table(0.9, 0.7)) == ["out", "out"]
 
 
 def test_where_none_is_fast_the_least_error_stays() -> None:
@@ -66,7 +66,7 @@ def test_where_none_is_fast_the_least_error_stays() -> None:
 
 
 def test_only_one_layer_gives_way_where_that_is_enough() -> None:
-    found = sorted(picked(Table(0.5, 0.25)))  # (0.5 + 0.25) / 2 and what is left alone: 0.385; 0.265 / 0.385 is 0.69
+    found = sorted(picked(Table(0.62, 0.25)))  # 0.452 of the time; both as they were chosen first 0.631
     assert found == ["in", "out"]
 
 
