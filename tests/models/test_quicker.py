@@ -21,7 +21,7 @@ OTHER = Site("other", LAYER, ((2, 2),))
 WHOLE = LAYER.macs((8, 8))
 # of every layer: close but slow, and further off but as fast as it has fewer MACs
 SLOW = Candidate("svd", (("split", "in"),), 3, WHOLE // 4, 600, 0, 0.1)
-FAST = Candidate("svd", (("split", "out"),), 3, WHOLE // 4, 600, 0, 0.15)
+FAST = Candidate("svd", (("split", "out"),), 3, WHOLE // 4, 600, 0, 0.12)
 
 
 class Table:
