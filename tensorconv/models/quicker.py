@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Picks = list[Candidate | None]
 NEAR = 1.3  # times the least error at no more MACs: what is timed
 SCALES = tuple(i / 10 for i in range(1, 11))  # shares of the time in a cost that mixes MACs and time
-LIMITS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7)  # of the mixed cost: a choice may meet the mixture and not its parts
+LIMITS = (1.0, 0.95, 0.9)  # of the mixed cost: a choice may meet the mixture and not its parts
 PARTS = tuple(i / 20 for i in range(20, 12, -1))  # of the efficiency asked for
 UNIT = 10**9
 

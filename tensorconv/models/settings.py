@@ -71,7 +71,7 @@ class Settings:
     shares: Sequence[float] = SHARES
     multiple: int = 16
     faster: bool = True
-    efficiency: float = 0.8
+    efficiency: float = 0.7
     by: str | None = None
     ends: float = 4.0
     batch: int = 1
