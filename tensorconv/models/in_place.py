@@ -50,23 +50,20 @@ def faster_in_place(
         The network before and after.
     """
     names = kept.get("faster in place")
-    comparison = compared(after) if names is None else None
-    if comparison is not None and _is_faster(comparison.ratio):
-        kept.put("faster in place", sorted(sequences_of(layers)))
-        return after, layers, comparison
-    if names is None:
-        alone = {name: network.replaced({name: one}) for name, one in sequences_of(layers).items()}
-        names = sorted(name for name, one in alone.items() if _is_faster(compared(one).ratio))
+    if names is not None:
         after, layers = _without(network, layers, names)
-        comparison = compared(after)
-        if names and not _is_faster(comparison.ratio):
-            names = []
+        return after, layers, compared(after)
+    sequences, comparison = sequences_of(layers), compared(after)
+    names = sorted(sequences)
+    if not _is_faster(comparison.ratio):
+        helpful = [name for name in names if _is_faster(compared(network.replaced({name: sequences[name]})).ratio)]
+        for names in (helpful, []):
             after, layers = _without(network, layers, names)
             comparison = compared(after)
-        kept.put("faster in place", names)
-        return after, layers, comparison
-    after, layers = _without(network, layers, names)
-    return after, layers, compared(after)
+            if _is_faster(comparison.ratio) or not names:
+                break
+    kept.put("faster in place", names)
+    return after, layers, comparison
 
 
 def _is_faster(ratio: Ratio) -> bool:
