@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import cached_property
 from typing import Protocol
 
 from tensorconv.allocation import Option, allocate
@@ -82,14 +83,19 @@ class Curve:
         self.open = [one for one in found if settings.error is None or one.error <= settings.error]
         self.reason = "nothing cheaper was found" if not found else "nothing cheaper meets the error"
         self.slow: list[Candidate] = []
-        self.seconds = 0.0
         if settings.of == "latency" and clock is not None:
-            self.seconds = sum(clock.seconds(site.layer, size) for size in site.input_sizes)
             if not settings.faster:
                 self.open = [self.timed(one) for one in self.open]
             for one in tuple(self.open):
                 if settings.faster and one in self.open:
                     self.is_slow(one)
+
+    @cached_property
+    def seconds(self) -> float:
+        """Time of the layer as it is, at all its uses; 0 without a clock."""
+        if self.clock is None:
+            return 0.0
+        return sum(self.clock.seconds(self.site.layer, size) for size in self.site.input_sizes)
 
     def timed(self, one: Candidate) -> Candidate:
         """Return a candidate with its measured time.
@@ -234,17 +240,17 @@ def choose(curves: Sequence[Curve], others: Sequence[Site], settings: Settings) 
     ModelError
         If the budget cannot be met.
     """
+    clock = next((curve.clock for curve in curves if curve.clock), None)
+    whole = [*curves, *(Curve(site, (), 1.0, settings, clock) for site in others)]
     while True:
-        picks = (
-            _allocated(curves, others, settings) if settings.error is None else [_cheapest(curve) for curve in curves]
-        )
-        chosen = [(curve, pick) for curve, pick in zip(curves, picks, strict=True) if pick is not None]
+        picks = _allocated(whole, settings) if settings.error is None else [_cheapest(curve) for curve in whole]
+        chosen = [(curve, pick) for curve, pick in zip(whole, picks, strict=True) if pick is not None]
         slow = [curve for curve, pick in chosen if settings.faster and curve.is_slow(pick)]
         if not slow:
             if settings.budget is not None and settings.of == "macs" and settings.faster:
                 limits = {"budget": settings.budget, "efficiency": settings.efficiency}
-                picks = quicker(curves, others, picks, **limits)
-            return {curve.site.name: curve.planned(pick) for curve, pick in zip(curves, picks, strict=True)}
+                picks = quicker(whole, picks, **limits)
+            return {curve.site.name: curve.planned(pick) for curve, pick in zip(curves, picks, strict=False)}
 
 
 def _cheapest(curve: Curve) -> Candidate | None:
@@ -252,10 +258,8 @@ def _cheapest(curve: Curve) -> Candidate | None:
     return label
 
 
-def _allocated(curves: Sequence[Curve], others: Sequence[Site], settings: Settings) -> list[Candidate | None]:
-    clock = next((curve.clock for curve in curves if curve.clock), None)
-    fixed = [Curve(site, (), 1.0, settings, clock) for site in others]
-    options = [curve.options for curve in (*curves, *fixed)]
+def _allocated(curves: Sequence[Curve], settings: Settings) -> list[Candidate | None]:
+    options = [curve.options for curve in curves]
     total = sum(int(row[0].cost) for row in options)
     limit = int(Fraction(repr(settings.budget or 0.0)) * total)  # the decimal that was written: 0.29 * 100 < 29
     least = sum(int(min(option.cost for option in row)) for row in options)
@@ -270,4 +274,4 @@ def _allocated(curves: Sequence[Curve], others: Sequence[Site], settings: Settin
         chosen = allocate(options, limit)
     except RankError as error:
         raise ModelError(f"budget={settings.budget:g} cannot be shared: {error}") from error
-    return [row[i].label for row, i in zip(options, chosen, strict=True)][: len(curves)]
+    return [row[i].label for row, i in zip(options, chosen, strict=True)]

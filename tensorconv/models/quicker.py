@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from tensorconv.allocation import Option, allocate
 from tensorconv.errors import RankError
 from tensorconv.models.candidates import Candidate
-from tensorconv.models.network import Site
 
 if TYPE_CHECKING:
     from tensorconv.models.choosing import Curve
@@ -23,9 +22,7 @@ PARTS = tuple(i / 20 for i in range(20, 12, -1))  # of the efficiency asked for
 UNIT = 10**9
 
 
-def quicker(
-    curves: Sequence[Curve], others: Sequence[Site], picks: Picks, *, budget: float, efficiency: float
-) -> Picks:
+def quicker(curves: Sequence[Curve], picks: Picks, *, budget: float, efficiency: float) -> Picks:
     """Return a choice that takes no larger a share of the time than the budget allows of the MACs, but for a factor.
 
     Constraints on MACs and on time imply any mixture of the two. For several mixtures, and some that are tighter, the
@@ -35,9 +32,7 @@ def quicker(
     Parameters
     ----------
     curves : sequence of Curve
-        The convolutions with their candidates; those near the least error are timed.
-    others : sequence of Site
-        Convolutions that stay as they are.
+        The convolutions with their candidates, if they have any; those near the least error are timed.
     picks : list of Candidate or None
         The choice of least error within the MACs, None for a layer as it is.
     budget : float
@@ -50,20 +45,15 @@ def quicker(
     list of Candidate or None
         The new choice; the given one where it is fast enough, or where none is.
     """
-    clock = next((curve.clock for curve in curves if curve.clock is not None), None)
-    if clock is None or not efficiency:
+    if not efficiency:
         return picks
-    rest = sum(clock.seconds(site.layer, size) for site in others for size in site.input_sizes)
-    rest_macs = sum(site.layer.macs(size) for site in others for size in site.input_sizes)
-    seconds = [sum(clock.seconds(curve.site.layer, size) for size in curve.site.input_sizes) for curve in curves]
-    total, total_macs = rest + sum(seconds), rest_macs + sum(curve.before.macs for curve in curves)
+    total, total_macs = sum(curve.seconds for curve in curves), sum(curve.before.macs for curve in curves)
 
     def shares(chosen: Picks) -> tuple[float, float]:
         """Return shares of the MACs and of the time."""
-        macs, time = rest_macs, rest
-        for curve, pick, whole in zip(curves, chosen, seconds, strict=True):
-            macs += (pick or curve.before).macs
-            time += whole * _ratio(curve.current(pick) if pick else curve.before)
+        both = list(zip(curves, chosen, strict=True))
+        macs = sum((pick or curve.before).macs for curve, pick in both)
+        time = sum(curve.seconds * _ratio(curve.current(pick) if pick else curve.before) for curve, pick in both)
         return macs / total_macs, time / total
 
     _, time = shares(picks) if total and total_macs else (1.0, 0.0)
@@ -80,13 +70,13 @@ def quicker(
 
         options = [
             [
-                Option(mixed(one.macs, whole * _ratio(one)), curve.weight * one.error**2, label)
+                Option(mixed(one.macs, curve.seconds * _ratio(one)), curve.weight * one.error**2, label)
                 for label, one in [(None, curve.before), *((one, one) for one in curve.open if one.ratio)]
             ]
-            for curve, whole in zip(curves, seconds, strict=True)
+            for curve in curves
         ]
         with suppress(RankError):  # not even the cheapest
-            chosen = allocate(options, round(limit * UNIT) - mixed(rest_macs, rest))
+            chosen = allocate(options, round(limit * UNIT))
             found.append([row[i].label for row, i in zip(options, chosen, strict=True)])
 
     def error(chosen: Picks) -> float:
