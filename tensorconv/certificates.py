@@ -18,6 +18,7 @@ from tensorconv.linalg import one_blas_thread
 
 U64 = 2.0**-53
 SMALL = 16  # matrices up to this size have their eigenvalues computed as a stack
+TOGETHER = 8  # frequencies at a time
 LEVEL_STEP = 1e-5  # looseness of a certified level that spares computing the eigenvalues of close runners-up
 
 
@@ -186,18 +187,23 @@ def _transfer_samples(blocks: Array, samples: list[int]) -> Iterator[Array]:
     """
     n_groups, n_out, n_in, *taps = blocks.shape
     flat = blocks.reshape(n_groups, n_out, n_in, -1)
-    small = min(n_out, n_in) <= SMALL
-    for index in itertools.product(*map(range, samples)):
-        mirrored = tuple(-i % n for i, n in zip(index, samples, strict=True))
-        if mirrored < index:
-            continue
-        wave = np.ones(1)
-        for i, n, k in zip(index, samples, taps, strict=True):
-            wave = np.multiply.outer(wave, np.exp(-2j * np.pi * i * np.arange(k) / n)).ravel()
-        if small:
-            yield flat @ wave
-        else:
-            yield from ((block @ wave)[None] for block in flat)
+    grid = itertools.product(*map(range, samples))
+    wanted = (index for index in grid if tuple(-i % n for i, n in zip(index, samples, strict=True)) >= index)
+    while indices := list(itertools.islice(wanted, TOGETHER)):
+        waves = np.stack([_wave(index, samples, taps) for index in indices])
+        parts = np.stack([waves.real, waves.imag]).reshape(-1, flat.shape[-1])
+        for block in [flat] if min(n_out, n_in) <= SMALL else flat[:, None]:
+            products = parts @ block.reshape(-1, block.shape[-1]).T  # of real matrices: flat is not made complex
+            for real, imaginary in zip(*products.reshape(2, len(indices), *block.shape[:-1]), strict=True):
+                yield real + 1j * imaginary
+
+
+def _wave(index: tuple[int, ...], samples: list[int], taps: list[int]) -> Array:
+    """Return the exponentials of one frequency at all taps."""
+    wave = np.ones(1)
+    for i, n, k in zip(index, samples, taps, strict=True):
+        wave = np.multiply.outer(wave, np.exp(-2j * np.pi * i * np.arange(k) / n)).ravel()
+    return wave
 
 
 def _raise_to_largest_eigenvalue(matrices: Array, level: float) -> float:

@@ -18,7 +18,9 @@ def bench(
     after: Annotated[Path, typer.Argument(metavar="AFTER", exists=True, dir_okay=False, help="Another.")],
     data: Data = None,
     evaluate: EvaluateOption = None,
-    pairs: Annotated[int, typer.Option(min=7, help="Pairs of runs that the latency is from.")] = 21,
+    pairs: Annotated[
+        int | None, typer.Option(min=7, help="Pairs of runs that the latency is from; by default 21, or 10 seconds.")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads; by default the cores granted to the process.")
     ] = None,
@@ -38,7 +40,7 @@ def bench(
         File of the data.
     evaluate : str or None
         Function that gives a score.
-    pairs : int
+    pairs : int or None
         Pairs of runs that the latency is from.
     threads : int or None
         Threads of the runtime.

@@ -20,6 +20,7 @@ STEPS = 3  # of conjugate gradients for a factor, before the next one has its tu
 SMALL = 10  # how many times smaller than the largest a factor takes one, as all cost the same
 DECAY = 1e-3  # of the preconditioned residual, at which they stop sooner
 NOISE = 1e-13  # of the gradient's two parts, below which their difference is rounding
+SURE = 1e-4  # share of what it is the difference of, above which a squared error is exact enough
 FLAT = 1e-7  # errors whose squares are differences of rounding
 SINGULAR = 1e-12  # eigenvalues of Gram matrices of features of one size below this share of the largest are noise
 UNSEEN = 1e-15  # share of the metric's trace below which it does not see a direction
@@ -163,9 +164,14 @@ class _Problem:
         return error
 
     def ended(self) -> float:
-        """Regress, and return the error: from the product of the factors, and that times the metric."""
+        """Regress, and return the error: from the regression, or, where that cancels, from the product of the factors.
+
+        Both are ``||T||^2 - 2 <T, M> + ||M||^2`` in the metric; the latter sums differences of entries instead.
+        """
         if self.regressed is not None:
-            self._regress(self.regressed)
+            squared, size = self._regress(self.regressed)
+            if squared > SURE * (self.squared_norm + size):
+                return math.sqrt(squared / self.squared_norm)
         rows = [term for j, term in enumerate(self.terms) if j == self.regressed]
         image = contracted([*rows, self.half], self._copied(self.output))
         squared = float(np.vdot(self.target - contracted(self.terms, self.output), self.pulled[1] - image))
@@ -177,8 +183,11 @@ class _Problem:
         across = inner + self._copied(self.output[1:])
         return across, contracted([*terms, self.metric], across)
 
-    def _regress(self, j: int) -> None:
-        """Replace a factor by the least-squares solution, cut to the rank limit in the metric of what it sees."""
+    def _regress(self, j: int) -> tuple[float, float]:
+        """Replace a factor by the least-squares solution, cut to the rank limit in the metric of what it sees.
+
+        Return the squared error, and the squares of the solution for features of size one, whose rounding is in it.
+        """
         letters, array = self.terms[j]
         inner = letters.replace(self.output[0], "")
         others = [self.terms[i] for i in self.others]
@@ -188,8 +197,13 @@ class _Problem:
         squares = np.diag(gram)
         unseen = squares <= UNSEEN * self.trace * self._squared_norms(inner, sizes).ravel()
         gains = np.where(unseen, 0.0, 1 / np.sqrt(np.where(unseen, 1.0, squares)))  # to features of one size
-        solution = _regressed(gains[:, None] * gram * gains, cross * gains, self.limit) * gains
+        gram, cross = gains[:, None] * gram * gains, cross * gains
+        solution = _regressed(gram, cross, self.limit)
+        squared = self.squared_norm - float(np.vdot(2 * cross - solution @ gram, solution))
+        size = float(np.vdot(solution, solution))
+        solution = solution * gains
         self.terms[j] = (letters, np.moveaxis(solution.reshape(-1, *sizes), 0, letters.index(self.output[0])))
+        return squared, size
 
     def _squared_norms(self, inner: str, sizes: Sequence[int]) -> Array:
         """Return the squared norms of what the factors but the regressed one make of every index of its letters."""

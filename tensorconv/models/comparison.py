@@ -21,6 +21,7 @@ from tensorconv.models.timed_session import n_cores, open_session, runtime_error
 from tensorconv.text import aligned_table
 
 _WARM_UPS = 2
+_PAIRS, _SECONDS = 21, 10.0  # of pairs of runs, unless the fewest pairs take longer
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def compare(
     batches: Any,
     *,
     evaluate: Evaluate | None = None,
-    n_pairs: int = 21,
+    n_pairs: int | None = None,
     n_threads: int | None = None,
 ) -> Comparison:
     """Measure a network before and after compression.
@@ -109,8 +110,8 @@ def compare(
     evaluate : callable, optional
         Called for each network with a function that takes a batch (inputs by name) and returns the outputs by name; it
         returns a number, larger is better.
-    n_pairs : int
-        Pairs of runs that latency is from, at least 7.
+    n_pairs : int, optional
+        Pairs of runs that latency is from, at least 7; by default 21, or as many as ten seconds are enough for.
     n_threads : int, optional
         Threads; by default the cores granted to this process.
 
@@ -128,7 +129,7 @@ def compare(
     MissingFrameworkError
         If the networks' runtime is not installed.
     """
-    n_pairs = integer("n_pairs", n_pairs, at_least=FEWEST_PAIRS)
+    n_pairs = None if n_pairs is None else integer("n_pairs", n_pairs, at_least=FEWEST_PAIRS)
     n_threads = n_cores() if n_threads is None else integer("n_threads", n_threads, at_least=1)
     listed = before.batches(batches)
     if not listed:
@@ -137,8 +138,8 @@ def compare(
     score = None if evaluate is None else (scored(evaluate, before.run), scored(evaluate, after.run))
     with ExitStack() as stack:
         opened = [stack.enter_context(_opened(network, listed[0], n_threads)) for network in (before, after)]
-        for network in opened:
-            seconds_of(network.run, _WARM_UPS)
+        estimate = sum(seconds_of(network.run, _WARM_UPS) for network in opened)
+        n_pairs = n_pairs or max(FEWEST_PAIRS, min(_PAIRS, int(_SECONDS / estimate)))
         pairs = run_pairs(opened[0].run, opened[1].run, n_pairs)
         peaks = [None if one.path is None else peak_memory(one.path, listed[0], n_threads) for one in opened]
         sizes = opened[0].n_bytes, opened[1].n_bytes
