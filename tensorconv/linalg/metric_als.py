@@ -164,10 +164,7 @@ class _Problem:
         return error
 
     def ended(self) -> float:
-        """Regress, and return the error: from the regression, or, where that cancels, from the product of the factors.
-
-        Both are ``||T||^2 - 2 <T, M> + ||M||^2`` in the metric; the latter sums differences of entries instead.
-        """
+        """Regress, and return the error: from the regression, or, where that cancels, from differences of entries."""
         if self.regressed is not None:
             squared, size = self._regress(self.regressed)
             if squared > SURE * (self.squared_norm + size):
@@ -201,8 +198,7 @@ class _Problem:
         solution = _regressed(gram, cross, self.limit)
         squared = self.squared_norm - float(np.vdot(2 * cross - solution @ gram, solution))
         size = float(np.vdot(solution, solution))
-        solution = solution * gains
-        self.terms[j] = (letters, np.moveaxis(solution.reshape(-1, *sizes), 0, letters.index(self.output[0])))
+        self.terms[j] = (letters, np.moveaxis((solution * gains).reshape(-1, *sizes), 0, letters.index(self.output[0])))
         return squared, size
 
     def _squared_norms(self, inner: str, sizes: Sequence[int]) -> Array:
