@@ -81,10 +81,11 @@ class Report:
             fields[name] = math.inf if fields[name] is None else fields[name]
         return cls(**fields)
 
-    def __str__(self) -> str:
+    @property
+    def rows(self) -> tuple[tuple[str, str, str], ...]:
+        """Every finding in words: check, result, meaning."""
         words = {True: "yes", False: "NO", None: "no single convolution"}
-        rows = [
-            ("check", "result", "meaning"),
+        rows: list[tuple[str, str, str]] = [
             ("consistent", words[self.consistent], "as executed, the sequence is the convolution it composes to"),
             ("exact", "yes" if self.exact else "no", "and that convolution is the layer, to rounding"),
             ("kernel error", _number(self.kernel_error), "relative Frobenius distance of the kernels"),
@@ -96,8 +97,11 @@ class Report:
         ]
         rows[-1] = (*rows[-1][:2], f"{rows[-1][2]} at input {'x'.join(map(str, self.input_size))}")
         if self.geometries is not None:
-            rows.insert(3, ("geometry", "differs", " against ".join(self.geometries)))
-        return aligned_table(row for row in rows if row[1] != "-")
+            rows.insert(2, ("geometry", "differs", " against ".join(self.geometries)))
+        return tuple(row for row in rows if row[1] != "-")
+
+    def __str__(self) -> str:
+        return aligned_table([("check", "result", "meaning"), *self.rows])
 
 
 def _number(value: float | None) -> str:

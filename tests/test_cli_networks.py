@@ -82,12 +82,16 @@ def test_a_limit_that_is_missed_leaves_out_as_it_was(data, tmp_path):
     out = tmp_path / "small.onnx"
     out.write_bytes(b"the old network")
     asked = ("--error", 0.3, *SVD, "--data", data, "--include", "conv3")
-    text = invoke("compress", NETWORK, out, *asked, "--max-drift", 0.0001, code=1)[0]
+    page = tmp_path / "page.html"
+    page.write_text("the old page")
+    text = invoke("compress", NETWORK, out, *asked, "--max-drift", 0.0001, "--report", page, code=1)[0]
     assert "NOT saved: the drift 0." in text
     assert "is above --max-drift 0.0001" in text
     assert f"the plan is in {out}.plan.json\n" in text
     assert out.read_bytes() == b"the old network"
-    assert names(tmp_path) == ["small.onnx", "small.onnx.plan.json"]
+    assert names(tmp_path) == ["page.html", "small.onnx", "small.onnx.plan.json"]
+    assert f"the report is in {page}\n" in text
+    assert "is above --max-drift 0.0001</li>" in page.read_text()  # the page shows why
     plan = tmp_path / "small.onnx.plan.json"
     stdout, stderr = invoke(
         "apply", NETWORK, plan, out, "--data", data, "--max-drift", 9, "--min-score", 2, "--json", code=1
@@ -98,9 +102,14 @@ def test_a_limit_that_is_missed_leaves_out_as_it_was(data, tmp_path):
     score = said["comparison"]["score"][1]
     assert said["missed"] == [f"the score {score:.4g} is below --min-score 2"]
     assert out.read_bytes() == b"the old network"
-    assert "saved" in invoke("apply", NETWORK, plan, out, "--data", data, "--max-drift", 9, "--min-score", 0)[0]
+    asked = ("--data", data, "--max-drift", 9, "--min-score", 0, "--report", page, "--json")
+    assert json.loads(invoke("apply", NETWORK, plan, out, *asked)[0])["saved_report"] == str(page)
     assert macs(out) < macs(NETWORK)
-    assert names(tmp_path) == ["small.onnx", "small.onnx.plan.json"]
+    assert "<h1>network.onnx</h1>" in page.read_text()
+    assert "Limits not met" not in page.read_text()
+    assert "does not say which candidates" not in page.read_text()  # the plan file says so, hence curves
+    assert json.loads(plan.read_text())["layers"][2]["candidates"]
+    assert names(tmp_path) == ["page.html", "small.onnx", "small.onnx.plan.json"]
 
 
 def test_a_plan_writes_nothing_else_and_is_what_compress_does(tmp_path, monkeypatch):
@@ -326,6 +335,8 @@ def test_what_is_refused_before_any_work(tmp_path, evaluations):
     shutil.copy(NETWORK, model)
     (tmp_path / "link.onnx").symlink_to(model)
     (tmp_path / "same.onnx").hardlink_to(model)
+    (tmp_path / "same.html").hardlink_to(model)
+    (tmp_path / "link.html").symlink_to(model)
     (tmp_path / "broken.onnx").write_bytes(b"no network")
     (tmp_path / "plan.json").write_text("[]")
     (tmp_path / "folder").mkdir()
@@ -343,6 +354,10 @@ def test_what_is_refused_before_any_work(tmp_path, evaluations):
         ((out, "--budget", "nan"), "budget must be a finite number"),
         ((out, *HALF, "--save-plan", tmp_path / "plan.onnx"), "--save-plan must end in .json"),
         ((out, *HALF, "--save-plan", tmp_path / "no" / "plan.json"), "the folder of --save-plan must exist"),
+        ((out, *HALF, "--report", tmp_path / "page.pdf"), "--report must end in .html"),
+        ((out, *HALF, "--report", tmp_path / "no" / "page.html"), "the folder of --report must exist"),
+        ((out, *HALF, "--report", tmp_path / "same.html"), "--report must be another file than"),
+        ((out, *HALF, "--report", tmp_path / "link.html"), "--report must be another file than"),
         ((out, *HALF, "--min-score", 0.9), "--min-score needs a score"),
         ((out, *HALF, "--work", model), "--work must be a folder"),
         ((out, *HALF, "--work", tmp_path / "no" / "work"), "the folder of --work must exist"),

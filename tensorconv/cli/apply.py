@@ -12,9 +12,11 @@ from tensorconv.cli.network_options import (
     NetworkFile,
     NetworkOut,
     PlanFile,
+    ReportFile,
     Resume,
     Work,
     check_network_file,
+    check_report_file,
     check_work_folder,
 )
 from tensorconv.cli.options import Json
@@ -34,12 +36,14 @@ def apply(
     resume: Resume = False,
     max_drift: MaxDrift = None,
     min_score: MinScore = None,
+    report: ReportFile = None,
     as_json: Json = False,
 ) -> None:
     """Carry out a plan for a network.
 
     MODEL is the one that the plan was made for. OUT is replaced whole, at the end, and only
-    if --max-drift and --min-score are met; otherwise the exit code is 1. An interrupted run goes on with --resume.
+    if --max-drift and --min-score are met; otherwise the exit code is 1. The page of --report is written in either
+    case, since it shows why. An interrupted run goes on with --resume.
 
     Parameters
     ----------
@@ -57,16 +61,19 @@ def apply(
         Whether to go on from them.
     max_drift, min_score : float or None
         What the compressed network must meet.
+    report : Path or None
+        Where a page about the result goes.
     as_json : bool
         Whether to write JSON.
     """
-    from tensorconv.models.compression import apply_plan
+    from tensorconv.models.compressing import apply_plan
     from tensorconv.models.plan import Plan
     from tensorconv.models.work import WorkFolder
 
     check_network_file(out, model)
     folder = work or out.with_name(f"{out.name}.work")
-    check_work_folder(folder, resume, out, plan)
+    check_report_file(report, model, plan, data, out)
+    check_work_folder(folder, resume, out, plan, report)
     limits = Limits(max_drift, min_score)
     with working("reading", quiet=as_json):
         chosen = Plan.load(plan)
@@ -79,7 +86,9 @@ def apply(
             given.network, chosen, given.batches, evaluate=given.evaluate, work=kept, jobs=jobs, watch=watch
         )
         missed = limits.missed(done.comparison)
+        if report is not None:
+            done.report(report, title=model.name, missed=missed)
         if not missed:
             done.save(out)
         kept.remove()
-    show_outcome(done, out, missed, plan, as_json=as_json)
+    show_outcome(done, out, missed, plan, report, as_json=as_json)

@@ -29,12 +29,14 @@ from tensorconv.cli.network_options import (
     NetworkFile,
     NetworkInputSize,
     NetworkOut,
+    ReportFile,
     Resume,
     SavePlan,
     Seed,
     Work,
     check_network_file,
     check_plan_file,
+    check_report_file,
     check_work_folder,
 )
 from tensorconv.cli.options import Json, size
@@ -66,6 +68,7 @@ def compress(
     resume: Resume = False,
     max_drift: MaxDrift = None,
     min_score: MinScore = None,
+    report: ReportFile = None,
     save_plan: SavePlan = None,
     seed: Seed = 0,
     as_json: Json = False,
@@ -77,7 +80,8 @@ def compress(
     to them are kept.
 
     OUT is replaced whole, at the end, and only if --max-drift and --min-score are met; otherwise the exit code is 1,
-    and the plan is saved beside OUT. An interrupted run goes on with --resume.
+    and the plan is saved beside OUT. The page of --report is written in either case, since it shows why. An interrupted
+    run goes on with --resume.
 
     Parameters
     ----------
@@ -113,6 +117,8 @@ def compress(
         Whether to go on from them.
     max_drift, min_score : float or None
         What the compressed network must meet.
+    report : Path or None
+        Where a page about the result goes.
     save_plan : Path or None
         Where the plan goes.
     seed : int
@@ -120,14 +126,15 @@ def compress(
     as_json : bool
         Whether to write JSON.
     """
-    from tensorconv.models.compression import apply_plan, plan_network
+    from tensorconv.models.compressing import apply_plan, plan_network
     from tensorconv.models.opening import images_to_time
     from tensorconv.models.work import WorkFolder
 
     check_network_file(out, model)
     check_plan_file("--save-plan", save_plan)
     folder = work or out.with_name(f"{out.name}.work")
-    check_work_folder(folder, resume, out, save_plan)
+    check_report_file(report, model, data, out, save_plan)
+    check_work_folder(folder, resume, out, save_plan, report)
     settings = Settings(
         budget=budget,
         error=error,
@@ -159,7 +166,9 @@ def compress(
         plan_file = save_plan or (out.with_name(f"{out.name}.plan.json") if missed else None)
         if plan_file is not None:
             plan.save(plan_file)
+        if report is not None:
+            done.report(report, title=model.name, missed=missed)
         if not missed:
             done.save(out)
         kept.remove()
-    show_outcome(done, out, missed, plan_file, as_json=as_json)
+    show_outcome(done, out, missed, plan_file, report, as_json=as_json)

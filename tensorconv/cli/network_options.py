@@ -79,6 +79,10 @@ SavePlan = Annotated[Path | None, typer.Option(help="Where the plan goes, a .jso
 Work = Annotated[Path | None, typer.Option(help="Folder for finished parts; without it OUT.work.")]
 PlanWork = Annotated[Path | None, typer.Option("--work", help="Folder for finished parts; without it none are kept.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from what an interrupted run has finished.")]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option("--report", help="Where a page about the result goes, an .html file; replaced at the end."),
+]
 MaxDrift = Annotated[
     float | None, typer.Option(min=0, help="Largest relative error of the outputs with which OUT is written.")
 ]
@@ -129,6 +133,31 @@ def check_plan_file(option: str, path: Path | None) -> None:
     _check_place(option, path)
 
 
+def check_report_file(path: Path | None, *others: Path | None) -> None:
+    """Refuse a file that the page cannot be written to.
+
+    Parameters
+    ----------
+    path : Path or None
+        Where the page is to go.
+    *others : Path or None
+        What the run reads and what else it writes.
+
+    Raises
+    ------
+    FormatError
+        If the suffix is not .html, the folder does not exist, or it is one of the other files.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() != ".html":
+        raise FormatError(f"--report must end in .html, got {str(path)!r}")
+    _check_place("--report", path)
+    for other in others:
+        if other is not None and (path.resolve() == other.resolve() or _is_same(path, other)):
+            raise FormatError(f"--report must be another file than {str(other)!r}, which it would overwrite")
+
+
 def check_work_folder(work: Path | None, resume: bool, *results: Path | None) -> None:
     """Refuse to resume what has no folder, and a folder that cannot be made, or not be deleted at the end.
 
@@ -161,6 +190,10 @@ def check_work_folder(work: Path | None, resume: bool, *results: Path | None) ->
                 f"--work must not hold what is to stay, got {str(work)!r} for {str(result)!r}: the folder is deleted "
                 "at the end; name another"
             )
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    return path.exists() and other.exists() and path.samefile(other)
 
 
 def _check_place(option: str, path: Path) -> None:

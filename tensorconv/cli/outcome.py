@@ -111,7 +111,9 @@ def resumable(kept: WorkFolder, folder: Path | None, *, planned: bool = False) -
         raise
 
 
-def show_outcome(done: Compression, out: Path, missed: list[str], plan_file: Path | None, *, as_json: bool) -> None:
+def show_outcome(
+    done: Compression, out: Path, missed: list[str], plan_file: Path | None, report: Path | None, *, as_json: bool
+) -> None:
     """Print a compression and what has become of it.
 
     Parameters
@@ -124,6 +126,8 @@ def show_outcome(done: Compression, out: Path, missed: list[str], plan_file: Pat
         The limits that are missed.
     plan_file : Path or None
         Where the plan is.
+    report : Path or None
+        Where the page is.
     as_json : bool
         Whether to write JSON.
 
@@ -135,10 +139,12 @@ def show_outcome(done: Compression, out: Path, missed: list[str], plan_file: Pat
     saved, where = (None if missed else str(out)), (None if plan_file is None else str(plan_file))
     if as_json:
         ends = {"met": not missed, "missed": missed, "saved": saved, "saved_plan": where}
+        ends["saved_report"] = None if report is None else str(report)
         show_json({**plain(done.to_dict()), **ends})
     else:
         last = f"saved {out}: {in_short(done)}" if not missed else f"NOT saved: {'; '.join(missed)}"
-        typer.echo(f"{done}\n\n" + (f"the plan is in {where}\n" if where else "") + last)
+        places = [("plan", plan_file), ("report", report)]
+        typer.echo(f"{done}\n\n" + "".join(f"the {kind} is in {path}\n" for kind, path in places if path) + last)
     if missed:
         raise typer.Exit(1)
 

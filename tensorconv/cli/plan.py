@@ -108,7 +108,7 @@ def plan(
     as_json : bool
         Whether to write JSON.
     """
-    from tensorconv.models.compression import plan_network
+    from tensorconv.models.compressing import plan_network
     from tensorconv.models.opening import images_to_time
     from tensorconv.models.work import WorkFolder
 

@@ -57,6 +57,6 @@ def as_layer(value: Any) -> ConvLayer:
     if hasattr(value, "sequence") and not isinstance(value, ConvLayer):
         raise KernelTypeError(
             f"layer must be a ConvLayer or an array, got {type(value).__name__}; the layer comes first, then what is "
-            "to replace it"
+            "to replace it; one layer of a sequence is sequence.layers[0]"
         )
     return value if isinstance(value, ConvLayer) else ConvLayer.of(value)

@@ -127,11 +127,11 @@ class ConvLayer:
         output_padding : int or sequence of int
             Extra output positions at the high end of a transposed convolution.
         layout : str
-            Any order of O (out), I (in) and * (all spatial axes): "OI*" PyTorch, ONNX, JAX; "*IO" Keras, Flax; "*OI"
-            Keras transposed; "IO*" PyTorch and ONNX transposed. D in place of O is the multiplier of a depthwise
-            kernel, "*ID" Keras, whose ``groups`` are the in-channels. With ``transposed`` and groups, I before O means
-            all in-channels and the out-channels of one group, as PyTorch's (I, O/G, K..); else it is all out-channels
-            and the in-channels of one group.
+            Any order of O (out), I (in) and ``*`` (all spatial axes): ``"OI*"`` PyTorch, ONNX, JAX; ``"*IO"`` Keras,
+            Flax; ``"*OI"`` Keras transposed; ``"IO*"`` PyTorch and ONNX transposed. D in place of O is the multiplier
+            of a depthwise kernel, ``"*ID"`` Keras, whose ``groups`` are the in-channels. With ``transposed`` and
+            groups, I before O means all in-channels and the out-channels of one group, as PyTorch's (I, O/G, K..);
+            else it is all out-channels and the in-channels of one group.
         name : str
             A label that exporters and reports keep.
 

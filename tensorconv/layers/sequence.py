@@ -251,8 +251,10 @@ class ConvSequence:
                 size = self.layers[i - 1].output_size(size)
             yield layer, size
 
-    def __str__(self) -> str:
-        rows = [("layer", "channels", "kernel", "geometry", "parameters")]
+    @property
+    def rows(self) -> tuple[tuple[str, ...], ...]:
+        """Every step in words: layer, channels, kernel, geometry, parameters."""
+        rows = []
         for i, layer in enumerate(self.layers):
             name = layer.name or str(i)
             if isinstance(layer, PadLayer):
@@ -267,7 +269,10 @@ class ConvSequence:
             words = [str(layer.geometry)] + [kind] * (kind != "dense") + ["bias"] * (layer.bias is not None)
             geometry = ", ".join(words)
             rows.append((name, channels, size, geometry, f"{layer.n_parameters:,}"))
-        return aligned_table(rows)
+        return tuple(rows)
+
+    def __str__(self) -> str:
+        return aligned_table([("layer", "channels", "kernel", "geometry", "parameters"), *self.rows])
 
     def __repr__(self) -> str:
         inside = ", ".join(str(getattr(getattr(layer, "kernel", layer), "shape", layer)) for layer in self.layers)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from tensorconv.linalg.contraction import Term, contracted
+from tensorconv.linalg.regression import regressed
 from tensorconv.linalg.scaling import square_safe_scale
 
 Array = NDArray[Any]
@@ -22,7 +21,6 @@ DECAY = 1e-3  # of the preconditioned residual, at which they stop sooner
 NOISE = 1e-13  # of the gradient's two parts, below which their difference is rounding
 SURE = 1e-4  # share of what it is the difference of, above which a squared error is exact enough
 FLAT = 1e-7  # errors whose squares are differences of rounding
-SINGULAR = 1e-12  # eigenvalues of Gram matrices of features of one size below this share of the largest are noise
 UNSEEN = 1e-15  # share of the metric's trace below which it does not see a direction
 RIDGE = 1e-6  # of preconditioners, as a share of the mean diagonal
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -195,7 +193,7 @@ class _Problem:
         unseen = squares <= UNSEEN * self.trace * self._squared_norms(inner, sizes).ravel()
         gains = np.where(unseen, 0.0, 1 / np.sqrt(np.where(unseen, 1.0, squares)))  # to features of one size
         gram, cross = gains[:, None] * gram * gains, cross * gains
-        solution = _regressed(gram, cross, self.limit)
+        solution = regressed(gram, cross, self.limit)
         squared = self.squared_norm - float(np.vdot(2 * cross - solution @ gram, solution))
         size = float(np.vdot(solution, solution))
         self.terms[j] = (letters, np.moveaxis((solution * gains).reshape(-1, *sizes), 0, letters.index(self.output[0])))
@@ -287,23 +285,3 @@ def _inverse(matrices: Array) -> Array:
     ridge = np.maximum(RIDGE * mean, np.finfo(float).tiny)
     inverted: Array = np.linalg.inv(matrices + ridge[..., None, None] * np.eye(n))
     return inverted
-
-
-def _regressed(gram: Array, cross: Array, limit: int | None) -> Array:
-    """Return ``cross @ gram^-1`` on the range of the Gram matrix, cut to a rank in its metric."""
-    is_cut = limit is not None and limit < min(cross.shape)
-    if not is_cut:
-        with suppress(np.linalg.LinAlgError):
-            factor = scipy.linalg.cho_factor(gram, lower=True, check_finite=False)
-            if np.min(np.diag(factor[0])) ** 2 > SINGULAR:
-                solution: Array = scipy.linalg.cho_solve(factor, cross.T, check_finite=False).T
-                return solution
-    values, vectors = np.linalg.eigh(gram)
-    kept = values > SINGULAR * max(float(values[-1]), 0.0)
-    roots = np.sqrt(values[kept])
-    whitened = (cross @ vectors[:, kept]) / roots
-    if is_cut:
-        left = np.linalg.svd(whitened, full_matrices=False)[0][:, :limit]
-        whitened = left @ (left.T @ whitened)
-    on_range: Array = (whitened / roots) @ vectors[:, kept].T
-    return on_range

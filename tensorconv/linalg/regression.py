@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from tensorconv.errors import KernelError, RankError
 
 Array = NDArray[Any]
+SINGULAR = 1e-12  # eigenvalues of Gram matrices of features of one size below this share of the largest are noise
 
 
 def reduced_rank_regression(z: Array, y: Array, rank: int, ridge: float = 0.0) -> tuple[Array, Array, float]:
@@ -91,3 +94,38 @@ def _even(left: Array, right: Array) -> tuple[Array, Array]:
     a, b = np.linalg.norm(left, axis=0), np.linalg.norm(right, axis=1)
     gain = np.sqrt(np.divide(b, a, out=np.zeros_like(a), where=a > 0))
     return left * gain, right * np.divide(1.0, gain, out=np.zeros_like(a), where=gain > 0)[:, None]
+
+
+def regressed(gram: Array, cross: Array, limit: int | None) -> Array:
+    """Return ``cross @ gram^-1`` on the range of the Gram matrix, cut to a rank in its metric.
+
+    Parameters
+    ----------
+    gram : ndarray, shape (n, n)
+        Gram matrix of features of about one size.
+    cross : ndarray, shape (m, n)
+        Products of the targets with the features.
+    limit : int or None
+        Largest rank of the solution.
+
+    Returns
+    -------
+    ndarray, shape (m, n)
+        The least-squares solution.
+    """
+    is_cut = limit is not None and limit < min(cross.shape)
+    if not is_cut:
+        with suppress(np.linalg.LinAlgError):
+            factor = scipy.linalg.cho_factor(gram, lower=True, check_finite=False)
+            if np.min(np.diag(factor[0])) ** 2 > SINGULAR:
+                solution: Array = scipy.linalg.cho_solve(factor, cross.T, check_finite=False).T
+                return solution
+    values, vectors = np.linalg.eigh(gram)
+    kept = values > SINGULAR * max(float(values[-1]), 0.0)
+    roots = np.sqrt(values[kept])
+    whitened = (cross @ vectors[:, kept]) / roots
+    if is_cut:
+        left = np.linalg.svd(whitened, full_matrices=False)[0][:, :limit]
+        whitened = left @ (left.T @ whitened)
+    on_range: Array = (whitened / roots) @ vectors[:, kept].T
+    return on_range

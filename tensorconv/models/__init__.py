@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tensorconv.models.compression import Compression, apply_plan, compress, plan_network
+    from tensorconv.models.compressing import apply_plan, compress, plan_network
+    from tensorconv.models.compression import Compression
     from tensorconv.models.found import FoundLayer, Reading, SkippedLayer
     from tensorconv.models.opening import open_network
     from tensorconv.models.plan import Plan
@@ -22,10 +23,10 @@ _HOMES = {
     "Reading": "found",
     "Settings": "settings",
     "SkippedLayer": "found",
-    "apply_plan": "compression",
-    "compress": "compression",
+    "apply_plan": "compressing",
+    "compress": "compressing",
     "open_network": "opening",
-    "plan_network": "compression",
+    "plan_network": "compressing",
     "read_file": "read",
     "read_layers": "read",
 }

@@ -80,6 +80,7 @@ class Curve:
     ) -> None:
         self.site, self.settings, self.clock, self.weight = site, settings, clock, weight
         self.before = dense(site)
+        self.found = tuple(found)
         self.open = [one for one in found if settings.error is None or one.error <= settings.error]
         self.reason = "nothing cheaper was found" if not found else "nothing cheaper meets the error"
         self.slow: list[Candidate] = []
@@ -211,7 +212,9 @@ class Curve:
                 note = f"would not get faster: {len(self.slow)} measured, the fastest takes {fastest:.0%} of the time"
         else:
             choice = self.current(choice)
-        return PlannedLayer(self.site.name, str(self.site.layer), self.before, choice, note)
+        timed = {replace(one, ratio=None): one for one in (*self.open, *self.slow)}
+        looked_at = tuple(timed.get(one, one) for one in self.found)
+        return PlannedLayer(self.site.name, str(self.site.layer), self.before, choice, note, looked_at, self.weight)
 
 
 def choose(curves: Sequence[Curve], others: Sequence[Site], settings: Settings) -> Mapping[str, PlannedLayer]:

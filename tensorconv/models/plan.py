@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -38,6 +39,10 @@ class PlannedLayer:
         What takes its place; None where it is left alone.
     note : str
         Why it is left alone.
+    candidates : tuple of Candidate
+        What was looked at, with the times that were measured; empty where nothing was, and in plans of before.
+    weight : float
+        How much its squared error counts.
     """
 
     name: str
@@ -45,6 +50,8 @@ class PlannedLayer:
     before: Candidate
     choice: Candidate | None
     note: str = ""
+    candidates: tuple[Candidate, ...] = ()
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,8 @@ class Plan:
                 "before": layer.before.to_dict(),
                 "choice": layer.choice and layer.choice.to_dict(),
                 "note": layer.note,
+                "candidates": [one.to_dict() for one in layer.candidates],
+                "weight": layer.weight,
             }
             for layer in self.layers
         ]
@@ -155,6 +164,8 @@ class Plan:
                     Candidate.from_dict(one["before"]),
                     None if one["choice"] is None else Candidate.from_dict(one["choice"]),
                     str(one["note"]),
+                    tuple(Candidate.from_dict(looked_at) for looked_at in one.get("candidates", ())),
+                    _weight(one.get("weight", 1.0)),
                 )
                 for one in values["layers"]
             ]
@@ -227,17 +238,53 @@ def _in_words(layer: PlannedLayer) -> tuple[str, ...]:
     one, was = layer.choice, layer.before
     if one is None:
         return "as it is", "", "", "", "", ""
-    method = " ".join([one.method, *(f"{name}={value}" for name, value in one.options if value is not False)])
-    rank = "x".join(map(str, one.rank)) if isinstance(one.rank, tuple) else str(one.rank)
     time = "" if one.ratio is None else f"{one.ratio[0]:.0%}"
     return (
-        method,
-        rank,
+        method_in_words(one),
+        rank_in_words(one),
         f"{one.error:.3g}",
         _share(one.macs, was.macs),
         _share(one.n_parameters, was.n_parameters),
         time,
     )
+
+
+def method_in_words(one: Candidate) -> str:
+    """Return the method of a candidate with its options.
+
+    Parameters
+    ----------
+    one : Candidate
+        The candidate.
+
+    Returns
+    -------
+    str
+        Such as "svd split=(0,)".
+    """
+    return " ".join([one.method, *(f"{name}={value}" for name, value in one.options if value is not False)])
+
+
+def rank_in_words(one: Candidate) -> str:
+    """Return the rank of a candidate.
+
+    Parameters
+    ----------
+    one : Candidate
+        The candidate.
+
+    Returns
+    -------
+    str
+        Such as "8" or "8x16".
+    """
+    return "x".join(map(str, one.rank)) if isinstance(one.rank, tuple) else str(one.rank)
+
+
+def _weight(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise ModelError(f"weight must be a finite number of at least 0, got {value!r}")
+    return float(value)
 
 
 def _share(after: int, before: int) -> str:

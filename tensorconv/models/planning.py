@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from tensorconv.errors import ModelError
 from tensorconv.factorizations import Factorization
@@ -98,7 +99,7 @@ def make_plan(
     chosen = choose(curves, [site for site in network.sites if not settings.wants(site)], settings)
     watch(Progress("choosing and timing", "", 1, 1))
     layers = tuple(chosen.get(site.name) or _excluded(site) for site in network.sites)
-    plan = Plan(settings, fingerprint(network.sites), layers, tuple(network.skipped))
+    plan = Plan(replace(settings, by=by), fingerprint(network.sites), layers, tuple(network.skipped))
     kept.put("plan", plan.to_dict())
     return plan
 

@@ -63,7 +63,7 @@ def read_file(
     layout : str, optional
         Order of the axes of plain arrays.
     input_size : sequence of int, optional
-        Spatial size of the input, as in :func:`read_layers`.
+        Spatial size of the input, as in :func:`tensorconv.read_layers`.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def read_file(
     Raises
     ------
     FormatError, KernelError, KernelTypeError, ModelError, MissingFrameworkError
-        As in :func:`read_layers`.
+        As in :func:`tensorconv.read_layers`.
     """
     path = Path(path)
     suffix = path.suffix.lower()

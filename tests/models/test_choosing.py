@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,6 +116,22 @@ def test_a_budget_that_cannot_be_met_names_the_least_which_can(of: str) -> None:
         else:
             with pytest.raises(ModelError, match="is the least"):
                 choose(rows(settings), [OTHER], settings)
+
+
+def test_what_was_looked_at_is_kept_with_its_times() -> None:
+    def rule(sequence: tc.ConvSequence) -> float:  # of one split, only few channels between are faster
+        return 0.5 if sequence.n_parameters < 450 else 1.0
+
+    settings = asked(budget=0.6)
+    rows = curves(settings, Table(rule), weights=(1.0, 5.0, 0.1))
+    slow = 0
+    for row, planned in zip(rows, choose(rows, [OTHER], settings).values(), strict=True):
+        found = [one for one, _ in candidates(row.site, settings)]
+        assert [replace(one, ratio=None) for one in planned.candidates] == found
+        assert planned.weight == row.weight
+        assert planned.choice is None or planned.choice in planned.candidates
+        slow += sum(one.ratio is not None and one.ratio[2] >= 1 for one in planned.candidates)
+    assert slow > 0
 
 
 @pytest.mark.parametrize("error", [0.05, 0.5, 0.8])

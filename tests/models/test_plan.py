@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ PLAN = Plan(
     "0123",
     (
         PlannedLayer("first", "8 -> 8", BEFORE, None, "excluded"),
-        PlannedLayer("größe/2", "8 -> 8", BEFORE, CHOICE),
+        PlannedLayer("größe/2", "8 -> 8", BEFORE, CHOICE, "", (replace(CHOICE, rank=2, ratio=None), CHOICE), 0.1 + 0.2),
         PlannedLayer("third", "8 -> 8", BEFORE, OTHER),
     ),
     (SkippedLayer("fourth", "its weights are computed"),),
@@ -42,6 +44,15 @@ def test_json_brings_back_the_same(tmp_path: Path) -> None:
     assert again.layers[1].choice.options == (("split", (0,)),)
     assert str(again) == str(PLAN)
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+
+
+def test_a_plan_of_before_says_nothing_of_candidates() -> None:
+    values = json.loads(json.dumps(PLAN.to_dict()))
+    for layer in values["layers"]:
+        del layer["candidates"], layer["weight"]
+    again = Plan.from_dict(values)
+    assert [layer.choice for layer in again.layers] == [layer.choice for layer in PLAN.layers]
+    assert [(layer.candidates, layer.weight) for layer in again.layers] == [((), 1.0)] * 3
 
 
 def test_shares_are_of_all_convolutions() -> None:
@@ -98,6 +109,14 @@ HOSTILE = [
     changed("layers", 1, "choice", "ratio", to=["a", "b", "c"]),
     changed("layers", 1, "before", to=None),
     changed("layers", 1, "before", "n_parameters", to=-1),
+    changed("layers", 1, "candidates", to=5),
+    changed("layers", 1, "candidates", to=None),
+    changed("layers", 1, "candidates", to=["svd"]),
+    changed("layers", 1, "candidates", 0, "error", to="small"),
+    changed("layers", 1, "weight", to=-1),
+    changed("layers", 1, "weight", to=None),
+    changed("layers", 1, "weight", to="much"),
+    changed("layers", 1, "weight", to=math.inf),
     changed("skipped", to=None),
     changed("skipped", to=[1]),
     changed("settings", to=None),
