@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tensorconv import blocks, certificates, cost, errors, export, linalg, models, ranks
+    from tensorconv import blocks, certificates, cost, errors, export, linalg, models, plots, ranks
     from tensorconv.activations import Activation
     from tensorconv.allocation import allocate, allocate_greedy
     from tensorconv.convolution.compose import compose
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from tensorconv.geometry import ConvGeometry
     from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer, PermuteLayer
     from tensorconv.models import read_layers
-    from tensorconv.models.compression import Compression, compress
+    from tensorconv.models.compressing import compress
+    from tensorconv.models.compression import Compression
     from tensorconv.reconstruction import Reconstruction, reconstruct
     from tensorconv.statistics import PatchStatistics
     from tensorconv.verdict import Report
@@ -55,7 +56,7 @@ _HOMES = {
     "channelwise": "factorizations",
     "classification_layer": "factorizations",
     "compose": "convolution",
-    "compress": "models.compression",
+    "compress": "models.compressing",
     "convolve": "convolution",
     "cp": "factorizations",
     "decoupled": "factorizations",
@@ -75,7 +76,7 @@ _HOMES = {
     "tucker": "factorizations",
     "verify": "verification",
 }
-_MODULES = ("blocks", "certificates", "cost", "errors", "export", "linalg", "models", "ranks")
+_MODULES = ("blocks", "certificates", "cost", "errors", "export", "linalg", "models", "plots", "ranks")
 
 __all__ = [
     "Activation",
@@ -114,6 +115,7 @@ __all__ = [
     "load",
     "methods",
     "models",
+    "plots",
     "prepare",
     "ranks",
     "read_layers",

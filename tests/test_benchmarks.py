@@ -33,6 +33,10 @@ PROGRAMS = {
     ],
     "decompositions": ["{folder}", "--channels", "24", "--repeats", "1", "--write", "{folder}/page.md"],
     "error_costs": ["{folder}", "--draw", "kernel", *FILES],
+    "front_page": [
+        *("--shares", "0.5", "--budgets", "0.7", "--layer", "0", "--images", "4", "--methods", "svd"),
+        *("--plot", "{folder}/plot.svg"),
+    ],
     "kinds": ["--channels", "8", "--size", "9", *FILES],
     "frameworks": ["--targets", "torch", "--write", "{folder}/page.md"],
     "fashion_mnist": ["{folder}", "{folder}/network.onnx", "--images", "20", "--budgets", "0.7", *FILES],

@@ -96,7 +96,7 @@ def prepare(sequence: Any, input_size: int | Sequence[int], dtype: Any = "float6
     Returns
     -------
     Prepared
-        A callable on data of shape (B, C, *input_size).
+        A callable on data of shape ``(B, C, *input_size)``.
 
     Raises
     ------

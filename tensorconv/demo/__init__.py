@@ -11,7 +11,8 @@ import numpy as np
 
 from tensorconv.arrays import Array
 from tensorconv.errors import MissingFrameworkError
-from tensorconv.models.compression import Compression, compress
+from tensorconv.models.compressing import compress
+from tensorconv.models.compression import Compression
 from tensorconv.models.drift import Evaluate
 from tensorconv.models.progress import Watch, unwatched
 

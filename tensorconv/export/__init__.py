@@ -54,7 +54,7 @@ def dump(sequence: Any, target: str, **options: Any) -> Any:
 
 
 def load(obj: Any, target: str, **options: Any) -> ConvSequence:
-    """Read a sequence from what a framework or file format holds, the inverse of :func:`dump`.
+    """Read a sequence from what a framework or file format holds, the inverse of :func:`tensorconv.export.dump`.
 
     Parameters
     ----------

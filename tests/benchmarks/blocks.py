@@ -24,8 +24,14 @@ tests/benchmarks/blocks.py --write docs/blocks.md` writes this page.
 Where the linear part of a block is a factorization, `block.from_kernel(layer)` turns a trained dense layer into it:
 
 ```python
-block = tc.blocks.resnet_bottleneck(256, 256)
-sequence = block.from_kernel(layer).sequence  # tc.tucker of rank (64, 64): 1x1, 3x3, 1x1
+>>> import numpy as np
+>>> import tensorconv as tc
+>>> layer = tc.ConvLayer.of(np.random.default_rng(0).standard_normal((256, 256, 3, 3), np.float32), padding=1)
+>>> block = tc.blocks.resnet_bottleneck(256, 256)
+>>> f = block.from_kernel(layer)
+>>> f.method, f.rank, [step.kernel_size for step in f.sequence]
+('tucker', (64, 64), [(1, 1), (3, 3), (1, 1)])
+
 ```
 
 ## Blocks in one setting

@@ -29,11 +29,7 @@ def plot(path: Path, x: str, y: str, panels: Mapping[str, Mapping[str, Sequence[
     """Draw the curves of every panel, given as points, over a common x axis."""
     figure = Figure(figsize=(4.5 * len(panels), 4), layout="constrained")
     for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for label, points in curves.items():
-            axes.plot(*zip(*sorted(points), strict=True), marker="o", label=label)
-        axes.set(title=title, xlabel=x, ylabel=y)
-        axes.grid(alpha=0.3)
-        axes.legend()
+        tc.plots.labelled_curves(curves, ax=axes).set(title=title, xlabel=x, ylabel=y)
     figure.savefig(path)
 
 
