@@ -20,8 +20,8 @@ from tensorconv.convolution.dense import Dense
 from tensorconv.convolution.finite import look_at_part
 from tensorconv.convolution.rows import Rows
 from tensorconv.convolution.threads import run_tasks
-from tensorconv.convolution.tiles import walk
 from tensorconv.convolution.walks import plan_walk
+from tensorconv.convolution.ways import walk
 from tensorconv.geometry import ConvGeometry
 
 WORTH_BYTES = 1_500_000  # of what lies between, from which on bands were faster than layers one after another
@@ -56,6 +56,13 @@ class Part:
     input_size: tuple[int, ...]
     output_size: tuple[int, ...]
 
+    @property
+    def touches_all(self) -> bool:
+        """Whether every element of the input is seen by some output."""
+        low = tuple(pair[0] for pair in self.geometry.padding)
+        geometry, sizes = self.geometry, (self.output_size, self.input_size)
+        return walk(sizes[0], geometry.stride, geometry.dilation, low, sizes[1], self.kernel.shape[2:], 1).touches_all
+
     def reads(self, rows: Interval) -> Interval:
         """Return the input rows that some output rows read, at least one.
 
@@ -86,7 +93,7 @@ class Band:
     shapes : tuple of (int, int)
         Channels and positions of each layer's part of the output, but the last's.
     looked_at : (int, int)
-        Which elements of each channel of the input this band is to look at.
+        Which elements of each channel of the input this band is to look at; none, if its outputs tell enough.
     """
 
     plans: tuple[Dense | Rows, ...]
@@ -107,11 +114,13 @@ class Band:
         """
         if self.looked_at[0] < self.looked_at[1]:
             look_at_part(x[0], *self.looked_at, counter)
-        for i, (plan, shape) in enumerate(zip(self.plans, self.shapes, strict=False)):
-            between = _kept(i % 2, math.prod(shape), x.dtype).reshape(1, *shape)
-            plan(x, between, looks=False, alone=True)
-            x = between
-        self.plans[-1](x, y, looks=False, alone=True)
+        for i, plan in enumerate(self.plans):
+            to = y
+            if i < len(self.shapes):
+                to = _kept(i % 2, math.prod(self.shapes[i]), x.dtype).reshape(1, *self.shapes[i])
+            if not plan(x, to, looks=False, alone=True):
+                counter[2] = 1
+            x = to
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +139,7 @@ class Fused:
     n_macs: int
 
     def __call__(self, x: Array, y: Array) -> bool:
-        """Apply the sequence to x (B, C, L), into y (B, O, P); return whether x is finite."""
+        """Apply the sequence to x (B, C, L), into y (B, O, P); return whether x is finite for sure."""
         counter = np.zeros(3, np.int64)
         images = [slice(image, image + 1) for image in range(len(x))]
         run_tasks(
@@ -184,6 +193,8 @@ def plan_fused(parts: list[Part]) -> Fused | None:
     starts = [0, *(parts[0].reads(band[1])[0] for band in asked[1:]), parts[0].input_size[0]]
     row = math.prod(parts[0].input_size[1:])
     looked_at = [(first * row, last * row) for first, last in itertools.pairwise(starts)]
+    if all(part.touches_all for part in parts):
+        looked_at = [(0, 0)] * len(asked)
     bands = tuple(_plan_band(parts, *both, item) for both in zip(asked, looked_at, strict=True))
     workspace = max(sum(math.prod(shape) for shape in band.shapes) for band in bands) * item
     return Fused(bands, whole) if workspace <= WORKSPACE_BYTES else None

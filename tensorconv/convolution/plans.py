@@ -16,10 +16,10 @@ import numpy as np
 from tensorconv.arrays import Array, as_float_array
 from tensorconv.convolution.fused import Part, plan_fused
 from tensorconv.convolution.simple import plan_simple
-from tensorconv.convolution.tiles import walk
 from tensorconv.convolution.transposed import plan_transposed
 from tensorconv.convolution.vectors import VECTOR_BYTES
 from tensorconv.convolution.walks import plan_walk
+from tensorconv.convolution.ways import walk
 from tensorconv.layers import ConvLayer
 
 KEPT_BYTES = 2**26  # of weights laid out for layers that were run last
@@ -36,7 +36,7 @@ class Plan:
     Parameters
     ----------
     path : callable
-        Convolves data (B, C, L) into an output (B, O, P), and returns whether the data are finite.
+        Convolves data (B, C, L) into an output (B, O, P), and returns whether the data are finite for sure.
     out_channels : int
         O.
     output_size : tuple of int
@@ -69,7 +69,7 @@ class Plan:
         """
         shape = (len(x), self.out_channels, math.prod(self.output_size))
         y = _aligned(shape, x.dtype)
-        is_finite = self.path(np.ascontiguousarray(x).reshape(len(x), x.shape[1], -1), y)
+        is_finite = self.path(np.ascontiguousarray(x).reshape(len(x), x.shape[1], -1), y) or bool(np.isfinite(x).all())
         return y.reshape(*shape[:2], *self.output_size), is_finite
 
 

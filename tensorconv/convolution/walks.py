@@ -7,7 +7,7 @@ import numpy as np
 from tensorconv.arrays import Array
 from tensorconv.convolution.dense import Dense, plan_dense
 from tensorconv.convolution.rows import Rows, plan_rows
-from tensorconv.convolution.tiles import SIZE, Walk
+from tensorconv.convolution.ways import SIZE, Walk
 
 NARROW = 4  # out-channels per group from which on panels are worth packing
 
