@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,6 +28,24 @@ PASS_BYTES = 400_000  # of the output that such a group of tiles has
 GROUPED_TILES = 8  # in a group at most
 TABLE_BYTES = 2**21  # of tables at most that are kept; larger ones are made again in every call
 CHANNEL_BLOCKS = 128  # of out-channels that are worked on together
+
+
+class Blend(NamedTuple):
+    """A depthwise layer that is computed while panels are packed.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (C, K)
+        The kernel.
+    bias : ndarray, shape (C,)
+        The bias.
+    taps : ndarray of int64, shape (K,)
+        Byte of each tap from a position's element.
+    """
+
+    weights: Array
+    bias: Array
+    taps: Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +67,8 @@ class Dense:
         a position's element to that of the first, and the tap.
     passes : ndarray of int64, shape (n, 4)
         What is in a panel together: the first run and the last, end excluded, the first row and how many.
+    blend : Blend
+        A depthwise layer before a pointwise one, without channels if there is none.
     """
 
     way: Walk
@@ -56,6 +77,7 @@ class Dense:
     n_out: int
     runs: Ints
     passes: Ints
+    blend: Blend
 
     @cached_property
     def n_macs(self) -> int:
@@ -108,6 +130,7 @@ class Dense:
             self.walk_numbers,
             task,
             self.tables,
+            (self.blend.weights, self.blend.bias, self.blend.taps),
             y,
         )
         return share(
@@ -117,7 +140,9 @@ class Dense:
         )
 
 
-def plan_dense(way: Walk, kernel: Array, bias: Array, n_groups: int, channel_bytes: int) -> Dense:
+def plan_dense(
+    way: Walk, kernel: Array, bias: Array, n_groups: int, channel_bytes: int, blend: Blend | None = None
+) -> Dense:
     """Lay out tables and weights.
 
     Parameters
@@ -132,6 +157,8 @@ def plan_dense(way: Walk, kernel: Array, bias: Array, n_groups: int, channel_byt
         G.
     channel_bytes : int
         Bytes of one channel of the input.
+    blend : Blend, optional
+        A depthwise layer before this one, which is pointwise then; the walk is that of the depthwise layer.
 
     Returns
     -------
@@ -139,14 +166,17 @@ def plan_dense(way: Walk, kernel: Array, bias: Array, n_groups: int, channel_byt
         The planned convolution.
     """
     n_out, n_in = len(kernel) // n_groups, kernel.shape[1]
-    n_blocks, n_rows = -(-n_out // TILE_CHANNELS), n_in * len(way.taps)
-    order, runs, passes = panel_rows(n_in, way.taps, channel_bytes)
+    taps = way.taps if blend is None else np.zeros(1, np.int64)
+    n_blocks, n_rows = -(-n_out // TILE_CHANNELS), n_in * len(taps)
+    order, runs, passes = panel_rows(n_in, taps, channel_bytes)
     padded = np.zeros((n_groups, n_blocks * TILE_CHANNELS, n_rows), kernel.dtype)
     padded[:, :n_out] = kernel.reshape(n_groups, n_out, n_rows)[:, :, order]
     weights = padded.reshape(n_groups, n_blocks, TILE_CHANNELS, n_rows).swapaxes(2, 3)
     biases = np.zeros((n_groups, n_blocks * TILE_CHANNELS), kernel.dtype)
     biases[:, :n_out] = bias.reshape(n_groups, n_out)
-    return Dense(way, np.ascontiguousarray(weights), biases, n_out, runs, passes)
+    if blend is None:
+        blend = Blend(np.zeros((0, 1), kernel.dtype), np.zeros(0, kernel.dtype), np.zeros(0, np.int64))
+    return Dense(way, np.ascontiguousarray(weights), biases, n_out, runs, passes, blend)
 
 
 def panel_rows(n_in: int, taps: Ints, channel_bytes: int) -> tuple[Ints, Ints, Ints]:

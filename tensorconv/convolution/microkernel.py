@@ -21,6 +21,7 @@ positions that are left over behind the last whole vector are done one by one, w
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -88,7 +89,7 @@ def tile_kernel(n_channels: int, n_vectors: int, *, packs: bool = False) -> Any:
 
         for m, v in cells:  # the sums of the next block of out-channels
             e.prefetch(b.add(y, b.mul(y_step, I64(n_channels + m))), v * VECTOR_BYTES, level=1)
-        totals = _rows(e, n_vectors, 1, first, packed, *rest) if packs else e.loop(n_rows, first, row)
+        totals = _rows(e, n_vectors, 1, first, packed, *rest, looks_ahead=True) if packs else e.loop(n_rows, first, row)
         for (m, v), total in zip(cells, totals, strict=True):
             e.store(total, b.add(y, b.mul(y_step, I64(m))), v * VECTOR_BYTES)
         watch(e, totals, seen)
@@ -128,10 +129,68 @@ def panel_kernel(n_copies: int, step: int) -> Any:
     return kernel(11, emit)
 
 
+def blend_kernel(n_copies: int, n_channels: int) -> Any:
+    """Make the depthwise convolution of some channels at a time into panel rows, at stride 1.
+
+    Parameters
+    ----------
+    n_copies : int
+        Vectors per row.
+    n_channels : int
+        Channels, which share the masks of a tap.
+
+    Returns
+    -------
+    intrinsic
+        (like, (panel, step of its rows, offsets of the copies in a row, offsets of the taps in x, how many, x at the
+        first channel, step of its channels, offsets of the copies in x, masks, step of a tap's masks, weights, bias,
+        how many times as many channels)). All offsets in bytes.
+    """
+
+    def emit(
+        e: Emitter, panel: Value, panel_step: Value, targets: Value, taps: Value, n_taps: Value, x: Value,
+        x_step: Value, sources: Value, masks: Value, masks_step: Value, weights: Value, bias: Value, count: Value,
+    ) -> None:  # fmt: skip
+        b = e.builder
+        source = [b.add(x, e.integer(sources, i)) for i in range(n_copies)]
+        target = [b.add(panel, e.integer(targets, i)) for i in range(n_copies)]
+
+        def channels(k: Value, _: list[Value]) -> list[Value]:
+            numbers = [b.add(b.mul(k, I64(n_channels)), I64(c)) for c in range(n_channels)]
+            at = [b.mul(c, x_step) for c in numbers]
+            weight = [b.add(weights, b.mul(b.mul(c, n_taps), I64(e.size))) for c in numbers]
+            biases = [e.splat(b.add(bias, b.mul(c, I64(e.size)))) for c in numbers]
+
+            def tap(t: Value, sums: list[Value]) -> list[Value]:
+                offset = e.integer(b.add(taps, b.mul(t, I64(8))))
+                words = [e.integer(b.add(masks, b.mul(t, masks_step)), i) for i in range(n_copies)]
+                results = []
+                for c in range(n_channels):
+                    factor, moved = e.splat(b.add(weight[c], b.mul(t, I64(e.size)))), b.add(at[c], offset)
+                    for i in range(n_copies):
+                        values = e.masked(b.add(source[i], moved), words[i])
+                        results.append(e.fma(factor, values, sums[c * n_copies + i]))
+                return results
+
+            last = e.integer(b.add(taps, b.mul(b.sub(n_taps, I64(1)), I64(8))))
+            for c, i in itertools.product(range(n_channels), range(n_copies)):  # what the next tile reads first
+                e.prefetch(b.add(b.add(source[i], at[c]), last), n_copies * VECTOR_BYTES)
+            sums = e.loop(n_taps, [value for value in biases for _ in range(n_copies)], tap)
+            for c in range(n_channels):
+                to = b.mul(numbers[c], panel_step)
+                for i in range(n_copies):
+                    e.store(sums[c * n_copies + i], b.add(target[i], to))
+            return []
+
+        e.loop(count, [], channels)
+
+    return kernel(13, emit)
+
+
 def _rows(
     e: Emitter, n_copies: int, step: int, carried: list[Value],
     body: Callable[[Value, list[Value], list[Value]], list[Value]], runs: Value, n_runs: Value, first: Value, x: Value,
-    x_step: Value, sources: Value, masks: Value, masks_step: Value,
+    x_step: Value, sources: Value, masks: Value, masks_step: Value, *, looks_ahead: bool = False,
 ) -> list[Value]:  # fmt: skip
     """Go through runs of rows: those of a run are of one tap, which has masks, and of one in-channel after another."""
     b = e.builder
@@ -144,6 +203,8 @@ def _rows(
         def one(c: Value, inner: list[Value]) -> list[Value]:
             at = b.add(offset, b.mul(c, x_step))
             got = [e.masked(b.add(start, at), word, step) for start, word in zip(source, words, strict=True)]
+            for start in source if looks_ahead else []:
+                e.prefetch(b.add(start, at), n_copies * VECTOR_BYTES)
             return body(b.add(b.sub(row, first), c), got, inner)
 
         return e.loop(count, values, one)
@@ -192,3 +253,4 @@ pack3, pack2 = (tile_kernel(TILE_CHANNELS, n, packs=True) for n in (3, 2))
 copy1, copy3, copy4, copy5, copy8 = (panel_kernel(n, 1) for n in (1, 3, 4, 5, 8))
 skip4, skip8 = (panel_kernel(n, 2) for n in (4, 8))
 column8, column1 = column_kernel(8), column_kernel(1)
+blend4, blend1 = blend_kernel(3, 4), blend_kernel(3, 1)

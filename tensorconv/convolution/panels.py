@@ -7,6 +7,8 @@ import numpy as np
 from tensorconv.convolution.finite import judge, scan
 from tensorconv.convolution.loops import Floats, Ints, compiled
 from tensorconv.convolution.microkernel import (
+    blend1,
+    blend4,
     column1,
     column8,
     copy1,
@@ -38,7 +40,7 @@ PANEL_ROWS = 128  # of a panel: 24 KB of a first-level cache of 48, with AVX-512
 @compiled
 def dense_tiles(
     x: Floats, weights: Floats, bias: Floats, runs: Ints, passes: Ints, axes: Ints, way: Ints, task: Ints,
-    tables: Tables, y: Floats, counter: Ints,
+    tables: Tables, blend: tuple[Floats, Floats, Ints], y: Floats, counter: Ints,
 ) -> None:  # fmt: skip
     """Convolve what other threads have not claimed yet.
 
@@ -54,6 +56,8 @@ def dense_tiles(
         Out-channels per group, tiles per pass over the weights, tiles and blocks of out-channels per claim.
     tables : tuple of ndarray
         The tables of all tiles, as :func:`tile_tables` gives them, or of none: then they are made here.
+    blend : tuple of ndarray
+        The fields of Blend.
     y : ndarray, shape (B, G O P)
         Receives the output.
     counter : ndarray of int64, shape (3,)
@@ -81,7 +85,8 @@ def dense_tiles(
     panel_first, x_values = (panel - panel_values.ctypes.data) // size, x.reshape(-1)
     edges = (edge.ctypes.data + 63) // 64 * 64
     edge_first = (edges - edge.ctypes.data) // size
-    is_kept = len(tables[0]) > 0
+    factors, constants, offsets = blend
+    is_blended, is_kept = len(factors) > 0, len(tables[0]) > 0
     if not is_kept:
         tables = empty_tables(group, axes, way, lanes)
     pieces, sources, targets, masks, outputs = tables
@@ -127,7 +132,22 @@ def dense_tiles(
                     )
                     whole = n == nv and targets[entry, n - 1] == (n - 1) * VECTOR_BYTES  # a piece is a vector
                     packs = step == 1 and n > 1 and whole and t < whole_tiles  # while the first block is multiplied
-                    if step <= 2 and not packs:
+                    packs = packs and not is_blended
+                    if is_blended:
+                        for j in range(2):  # fours of channels, and what is left of them
+                            done, at_a_time = (0, 4) if j == 0 else (k_rows // 4 * 4, 1)
+                            times = k_rows // 4 if j == 0 else k_rows - done
+                            blending = (
+                                panel + done * pitch, pitch, target, offsets.ctypes.data, n_taps,
+                                x_at + (k0 + done) * x_channel, x_channel, source, mask, slots * 8,
+                                factors.ctypes.data + (k0 + done) * n_taps * size,
+                                constants.ctypes.data + (k0 + done) * size, times,
+                            )  # fmt: skip
+                            if times > 0 and at_a_time == 4:
+                                blend4(x, blending)
+                            elif times > 0:
+                                blend1(x, blending)
+                    elif step <= 2 and not packs:
                         for j in range(0, 8 * n, 64):
                             copying = (
                                 panel, pitch, target + j, run, n_runs, k0, x_at, x_channel, source + j, mask + j,
@@ -192,15 +212,6 @@ def dense_tiles(
                         ahead, ahead_step = w, 0
                         if group > 1:  # weights from beyond the second-level cache: the next block of them
                             ahead, ahead_step = w + n_rows * channels * size, channels * size
-                        elif n_taps == 1 and o - first_block <= TILE_VECTORS:  # the next panel
-                            ahead = (
-                                x_at
-                                + runs[passes[p, 0], 2]
-                                + sources[entry, 0]
-                                + nv * VECTOR_BYTES
-                                + (o - first_block) * 64
-                            )
-                            ahead_step = x_channel
                         if packs and o == first_block:
                             packing = (
                                 w, panel, pitch, k_rows, to, to_step, b, k0, seen_at,
