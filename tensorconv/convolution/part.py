@@ -143,7 +143,8 @@ class Part:
         is_pointwise = is_pointwise and not any(itertools.chain(*geometry.padding))
         if self.mixing or not is_depthwise or not is_pointwise or len(after.kernel) < NARROW:
             return None
-        return replace(self, mixing=after) if self.way.row == self.way.n_positions else None
+        way = self.way
+        return replace(self, mixing=after) if way.step == 1 and way.row == way.n_positions else None
 
 
 def joined(parts: Sequence[Part]) -> list[Part]:

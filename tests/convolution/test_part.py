@@ -90,6 +90,19 @@ def test_other_pairs_stay_two_layers(first: dict[str, Any], second: dict[str, An
     assert np.array_equal(tc.convolve(x, sequence), tc.convolve(tc.convolve(x, layers[0]), layers[1]))
 
 
+@pytest.mark.parametrize("stride", [2, 3, 4])
+def test_pairs_of_one_axis_with_strides_stay_two_layers(stride: int) -> None:
+    rng = np.random.default_rng(0)
+    layers = [
+        tc.ConvLayer.of(rng.standard_normal((8, 1, 3)), groups=8, stride=stride, padding=1),
+        tc.ConvLayer.of(rng.standard_normal((8, 8, 1))),
+    ]
+    x = rng.standard_normal((1, 8, 50))
+    sequence = tc.ConvSequence(layers)
+    assert len(paths(sequence, x)) == 2
+    assert np.array_equal(tc.convolve(x, sequence), tc.convolve(tc.convolve(x, layers[0]), layers[1]))
+
+
 def test_a_pair_is_found_among_other_layers() -> None:
     rng = np.random.default_rng(0)
     shapes = [((6, 3, 3, 3), {}), ((6, 1, 3, 3), {"padding": 1, "groups": 6}), ((5, 6, 1, 1), {}), ((4, 5, 3, 3), {})]
