@@ -2,27 +2,50 @@
 
 For each tile of positions and each block of rows (in-channels and taps), a panel is packed and multiplied by the
 weights of all out-channels, eight at a time. Sums stay in the output between blocks of rows. Every output is one chain
-of additions, bias first, in the order of in-channels and taps, so no tiling or sharing of the work changes a bit.
+of additions, bias first, in an order that kernel size and in-channels decide: no tiling, no sharing of the work changes
+a bit.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from tensorconv.arrays import Array
 from tensorconv.convolution.loops import Ints
-from tensorconv.convolution.panels import dense_tiles, n_tiles
+from tensorconv.convolution.panels import PANEL_ROWS, dense_tiles
 from tensorconv.convolution.threads import SMALL_WORK, n_threads, share
-from tensorconv.convolution.tiles import Walk
+from tensorconv.convolution.tiles import Tables, empty_tables, fill_tables, n_tiles
 from tensorconv.convolution.vectors import TILE_CHANNELS, TILE_VECTORS, VECTOR_BYTES
+from tensorconv.convolution.ways import Walk
 
 WEIGHT_BYTES = 1_000_000  # beyond these, several tiles are worked on together for each block of rows
 PASS_BYTES = 400_000  # of the output that such a group of tiles has
 GROUPED_TILES = 8  # in a group at most
+TABLE_BYTES = 2**21  # of tables at most that are kept; larger ones are made again in every call
 CHANNEL_BLOCKS = 128  # of out-channels that are worked on together
+
+
+class Blend(NamedTuple):
+    """A depthwise layer that is computed while panels are packed.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (C, K)
+        The kernel.
+    bias : ndarray, shape (C,)
+        The bias.
+    taps : ndarray of int64, shape (K,)
+        Byte of each tap from a position's element.
+    """
+
+    weights: Array
+    bias: Array
+    taps: Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,21 +57,27 @@ class Dense:
     way : Walk
         Positions and taps.
     weights : ndarray, shape (G, blocks, I K, channels of a tile)
-        The kernel, out-channels innermost.
+        The kernel, out-channels innermost, rows in the order of the runs.
     bias : ndarray, shape (G, blocks * channels of a tile)
         The bias.
     n_out : int
         Out-channels of a group.
-    rows, mask_rows : ndarray of int64, shape (I K,)
-        Bytes from a position's element to that of each row, and of the masks of the row's tap.
+    runs : ndarray of int64, shape (n, 4)
+        Rows of the panel that are of one tap and of in-channels one after another: the first, how many, the bytes from
+        a position's element to that of the first, and the tap.
+    passes : ndarray of int64, shape (n, 4)
+        What is in a panel together: the first run and the last, end excluded, the first row and how many.
+    blend : Blend
+        A depthwise layer before a pointwise one, without channels if there is none.
     """
 
     way: Walk
     weights: Array
     bias: Array
     n_out: int
-    rows: Ints
-    mask_rows: Ints
+    runs: Ints
+    passes: Ints
+    blend: Blend
 
     @cached_property
     def n_macs(self) -> int:
@@ -61,13 +90,27 @@ class Dense:
         way = self.way
         return np.array([way.row, way.step, way.first, way.contiguous, way.slots(self.bias.itemsize)], np.int64)
 
-    def __call__(self, x: Array, y: Array, *, looks: bool = True, alone: bool = False) -> bool:
-        """Convolve x (B, G I, L) into y (B, G O, P); return whether x is finite, if it is looked at."""
+    @cached_property
+    def n_tiles(self) -> int:
+        """Tiles that the positions are cut into."""
+        return sum(n_tiles(self.way.n_positions, VECTOR_BYTES // self.bias.itemsize, self.weights.shape[1])[1:])
+
+    @cached_property
+    def tables(self) -> Tables:
+        """What the positions of every tile touch, or tables of no tile where these would be large."""
+        axes, way, size = self.way.axes, self.walk_numbers, self.bias.itemsize
+        per_tile = (self.way.n_taps + 2) * self.way.slots(size) * 8
+        n = self.n_tiles if self.n_tiles * per_tile <= TABLE_BYTES else 0
+        tables = empty_tables(n, axes, way, VECTOR_BYTES // size)
+        fill_tables(axes, way, self.weights.shape[1], 0, n, size, tables)
+        return tables
+
+    def __call__(self, x: Array, y: Array, *, looks: bool | None = None, alone: bool = False) -> bool:
+        """Convolve x (B, G I, L) into y (B, G O, P); return whether x is finite for sure."""
         x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
         n_groups, n_blocks, n_rows, channels = self.weights.shape
         item = x.itemsize
-        tiles = sum(n_tiles(self.way.n_positions, VECTOR_BYTES // item, n_blocks)[1:])
-        group = 1
+        tiles, group = self.n_tiles, 1
         if n_blocks * channels * n_rows * item > WEIGHT_BYTES:
             group = min(tiles, GROUPED_TILES, max(1, PASS_BYTES // (self.n_out * TILE_VECTORS * VECTOR_BYTES)))
         n_macs = 0 if alone else self.n_macs * len(x)
@@ -77,11 +120,29 @@ class Dense:
         parts = -(-tiles // chunk) * others
         blocks = min(CHANNEL_BLOCKS, max(1, -(-n_blocks * parts // wanted) if parts < wanted else n_blocks))
         task = np.array([self.n_out, group, chunk, blocks], np.int64)
-        arrays = (x, self.weights, self.bias, self.rows, self.mask_rows, self.way.axes, self.walk_numbers, task, y)
-        return share(lambda counter: dense_tiles(*arrays, counter), n_macs=n_macs, looks=looks)
+        arrays = (
+            x,
+            self.weights,
+            self.bias,
+            self.runs,
+            self.passes,
+            self.way.axes,
+            self.walk_numbers,
+            task,
+            self.tables,
+            (self.blend.weights, self.blend.bias, self.blend.taps),
+            y,
+        )
+        return share(
+            lambda counter: dense_tiles(*arrays, counter),
+            n_macs=n_macs,
+            looks=not self.way.touches_all if looks is None else looks,
+        )
 
 
-def plan_dense(way: Walk, kernel: Array, bias: Array, n_groups: int, channel_bytes: int) -> Dense:
+def plan_dense(
+    way: Walk, kernel: Array, bias: Array, n_groups: int, channel_bytes: int, blend: Blend | None = None
+) -> Dense:
     """Lay out tables and weights.
 
     Parameters
@@ -96,19 +157,59 @@ def plan_dense(way: Walk, kernel: Array, bias: Array, n_groups: int, channel_byt
         G.
     channel_bytes : int
         Bytes of one channel of the input.
+    blend : Blend, optional
+        A depthwise layer before this one, which is pointwise then; the walk is that of the depthwise layer.
 
     Returns
     -------
     Dense
         The planned convolution.
     """
-    n_out, (_, n_in, n_taps) = len(kernel) // n_groups, kernel.shape
-    n_blocks, n_rows = -(-n_out // TILE_CHANNELS), n_in * n_taps
+    n_out, n_in = len(kernel) // n_groups, kernel.shape[1]
+    taps = way.taps if blend is None else np.zeros(1, np.int64)
+    n_blocks, n_rows = -(-n_out // TILE_CHANNELS), n_in * len(taps)
+    order, runs, passes = panel_rows(n_in, taps, channel_bytes)
     padded = np.zeros((n_groups, n_blocks * TILE_CHANNELS, n_rows), kernel.dtype)
-    padded[:, :n_out] = kernel.reshape(n_groups, n_out, n_rows)
+    padded[:, :n_out] = kernel.reshape(n_groups, n_out, n_rows)[:, :, order]
     weights = padded.reshape(n_groups, n_blocks, TILE_CHANNELS, n_rows).swapaxes(2, 3)
     biases = np.zeros((n_groups, n_blocks * TILE_CHANNELS), kernel.dtype)
     biases[:, :n_out] = bias.reshape(n_groups, n_out)
-    rows = (np.arange(n_in)[:, None] * channel_bytes + way.taps).ravel()
-    mask_rows = np.tile(np.arange(n_taps) * way.slots(kernel.itemsize) * 8, n_in)
-    return Dense(way, np.ascontiguousarray(weights), biases, n_out, rows, mask_rows)
+    if blend is None:
+        blend = Blend(np.zeros((0, 1), kernel.dtype), np.zeros(0, kernel.dtype), np.zeros(0, np.int64))
+    return Dense(way, np.ascontiguousarray(weights), biases, n_out, runs, passes, blend)
+
+
+def panel_rows(n_in: int, taps: Ints, channel_bytes: int) -> tuple[Ints, Ints, Ints]:
+    """Return in which order in-channels and taps are gone through, in runs and passes.
+
+    Parameters
+    ----------
+    n_in : int
+        In-channels of a group.
+    taps : ndarray of int64, shape (K,)
+        Byte of each tap from a position's element.
+    channel_bytes : int
+        Bytes of one channel of the input.
+
+    Returns
+    -------
+    order : ndarray of int64, shape (I K,)
+        The weight of each row, by in-channel and tap.
+    runs, passes : ndarray of int64, shape (n, 4)
+        The fields of Dense.
+    """
+    n_taps, n_rows = len(taps), 0
+    n_parts = -(-n_in // max(1, PANEL_ROWS // n_taps)), -(-n_taps // PANEL_ROWS)
+    (first, second) = (
+        [n * part // parts for part in range(parts + 1)] for n, parts in zip((n_in, n_taps), n_parts, strict=True)
+    )
+    order: list[Ints] = []
+    runs: list[tuple[int, ...]] = []
+    passes: list[tuple[int, ...]] = []
+    for (c0, c1), (t0, t1) in itertools.product(itertools.pairwise(first), itertools.pairwise(second)):
+        passes.append((len(runs), len(runs) + t1 - t0, n_rows, (c1 - c0) * (t1 - t0)))
+        for t in range(t0, t1):
+            runs.append((n_rows, c1 - c0, c0 * channel_bytes + taps[t], t))
+            order.append(np.arange(c0, c1) * n_taps + t)
+            n_rows += c1 - c0
+    return np.concatenate(order), np.array(runs, np.int64), np.array(passes, np.int64)

@@ -204,16 +204,20 @@ class Emitter:
         name = f"llvm.masked.store.v{self.lanes}f{8 * self.size}.p0"
         self._call(name, ir.VoidType(), [value, to, I32(self.size), self._bits(word)])
 
-    def prefetch(self, address: Value) -> None:
-        """Ask for a line of the second-level cache.
+    def prefetch(self, address: Value, offset: int = 0, *, level: int = 2) -> None:
+        """Ask for a line of a cache.
 
         Parameters
         ----------
         address : value
-            Anywhere in it, which need not exist.
+            Anywhere in it, less the offset; it need not exist.
+        offset : int
+            Bytes.
+        level : int
+            The cache: 1 or 2.
         """
-        byte = ir.IntType(8)
-        self._call("llvm.prefetch.p0", ir.VoidType(), [self.pointer(address, 0, byte), I32(0), I32(2), I32(1)])
+        at = self.pointer(address, offset, ir.IntType(8))
+        self._call("llvm.prefetch.p0", ir.VoidType(), [at, I32(0), I32(4 - level), I32(1)])
 
     def loop(
         self, count: Value, carried: Sequence[Value], body: Callable[[Value, list[Value]], list[Value]]

@@ -1,9 +1,13 @@
-"""Whether numbers are finite, found out by the threads that are about to use them: looking at them before takes time.
+"""Whether numbers are finite, found out in passing: looking at all of an input before takes time.
 
-A number times zero is zero, unless it is NaN or inf, and NaN stays in a sum.
+A number times zero is zero, unless it is NaN or inf, and NaN stays in a sum. So an output is finite only if all of the
+input that it is made of is, and outputs are looked at while they are in registers. An input of which some elements are
+not used is looked at itself, and so is one whose output is not finite, which may have overflowed.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,6 +16,24 @@ from tensorconv.convolution.loops import Floats, Ints, compiled
 from tensorconv.convolution.vectors import VECTOR_BYTES, claim
 
 BLOCK = 8192  # numbers that a thread claims at a time
+
+
+def watch(e: Emitter, values: Sequence[Value], seen: Value) -> None:
+    """Add zero times the sum of some vectors to one in memory.
+
+    Parameters
+    ----------
+    e : Emitter
+        What writes the instructions.
+    values : sequence of value
+        Vectors.
+    seen : value
+        Address of the vector, which holds zeros as long as all numbers were finite.
+    """
+    left = list(values)
+    while len(left) > 1:  # in pairs, and pairs of pairs: one after another would wait
+        left = [e.builder.fadd(*pair) for pair in zip(left[::2], left[1::2], strict=False)] + left[len(left) & ~1 :]
+    e.store(e.fma(left[0], e.zero, e.load(seen)), seen)
 
 
 def _look(e: Emitter, sums: Value, x: Value, count: Value) -> None:

@@ -18,11 +18,9 @@ import numpy as np
 from tensorconv.arrays import Array
 from tensorconv.convolution.dense import Dense
 from tensorconv.convolution.finite import look_at_part
+from tensorconv.convolution.part import Interval, Part
 from tensorconv.convolution.rows import Rows
 from tensorconv.convolution.threads import run_tasks
-from tensorconv.convolution.tiles import walk
-from tensorconv.convolution.walks import plan_walk
-from tensorconv.geometry import ConvGeometry
 
 WORTH_BYTES = 1_500_000  # of what lies between, from which on bands were faster than layers one after another
 BAND_BYTES = 1_000_000  # of what lies between, for one band
@@ -30,49 +28,6 @@ WORKSPACE_BYTES = 2**22  # of a thread at most
 BLOCK_ROWS = 14  # the kernels of depthwise layers take as many at a time
 WEIGHT_BYTES = 2**18  # of a layer at most: bands read them again
 RECOMPUTED = 1.2  # multiply-accumulates of all bands at most, over those of the layers
-
-Interval = tuple[int, int]
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """One layer as arrays.
-
-    Parameters
-    ----------
-    geometry : ConvGeometry
-        A convolution's, not transposed.
-    kernel : ndarray, shape (O, I/G, K1..KN)
-        The kernel.
-    bias : ndarray, shape (O,)
-        The bias.
-    input_size, output_size : tuple of int
-        Spatial sizes.
-    """
-
-    geometry: ConvGeometry
-    kernel: Array
-    bias: Array
-    input_size: tuple[int, ...]
-    output_size: tuple[int, ...]
-
-    def reads(self, rows: Interval) -> Interval:
-        """Return the input rows that some output rows read, at least one.
-
-        Parameters
-        ----------
-        rows : (int, int)
-            Output rows, end excluded.
-
-        Returns
-        -------
-        (int, int)
-            Input rows, end excluded.
-        """
-        stride, low, n = self.geometry.stride[0], self.geometry.padding[0][0], self.input_size[0]
-        reach = self.geometry.dilation[0] * (self.kernel.shape[2] - 1)
-        first = min(max(rows[0] * stride - low, 0), n - 1)
-        return first, max(first + 1, min(n, (rows[1] - 1) * stride - low + reach + 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +41,7 @@ class Band:
     shapes : tuple of (int, int)
         Channels and positions of each layer's part of the output, but the last's.
     looked_at : (int, int)
-        Which elements of each channel of the input this band is to look at.
+        Which elements of each channel of the input this band is to look at; none, if its outputs tell enough.
     """
 
     plans: tuple[Dense | Rows, ...]
@@ -107,11 +62,13 @@ class Band:
         """
         if self.looked_at[0] < self.looked_at[1]:
             look_at_part(x[0], *self.looked_at, counter)
-        for i, (plan, shape) in enumerate(zip(self.plans, self.shapes, strict=False)):
-            between = _kept(i % 2, math.prod(shape), x.dtype).reshape(1, *shape)
-            plan(x, between, looks=False, alone=True)
-            x = between
-        self.plans[-1](x, y, looks=False, alone=True)
+        for i, plan in enumerate(self.plans):
+            to = y
+            if i < len(self.shapes):
+                to = _kept(i % 2, math.prod(self.shapes[i]), x.dtype).reshape(1, *self.shapes[i])
+            if not plan(x, to, looks=False, alone=True):
+                counter[2] = 1
+            x = to
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +87,7 @@ class Fused:
     n_macs: int
 
     def __call__(self, x: Array, y: Array) -> bool:
-        """Apply the sequence to x (B, C, L), into y (B, O, P); return whether x is finite."""
+        """Apply the sequence to x (B, C, L), into y (B, O, P); return whether x is finite for sure."""
         counter = np.zeros(3, np.int64)
         images = [slice(image, image + 1) for image in range(len(x))]
         run_tasks(
@@ -165,10 +122,10 @@ def plan_fused(parts: list[Part]) -> Fused | None:
     Fused or None
         None where layers one after another are expected to be as fast.
     """
-    if len(parts) < 2 or any(part.kernel.nbytes > WEIGHT_BYTES for part in parts):
+    if len(parts) < 2 or any(part.n_bytes > WEIGHT_BYTES for part in parts):
         return None
     item = parts[0].kernel.itemsize
-    between = sum(len(part.kernel) * math.prod(part.output_size) * item for part in parts[:-1])
+    between = sum(part.out_channels * math.prod(part.output_size) * item for part in parts[:-1])
     n_rows = parts[-1].output_size[0]
     band_rows = max(1, n_rows * BAND_BYTES // max(1, between))
     band_rows -= band_rows % BLOCK_ROWS if band_rows > BLOCK_ROWS else 0
@@ -176,7 +133,7 @@ def plan_fused(parts: list[Part]) -> Fused | None:
     if between < WORTH_BYTES or len(edges) < 3:
         return None
     asked = [_rows_of_band(parts, (first, last)) for first, last in itertools.pairwise(edges)]
-    per_row = [part.kernel.size * math.prod(part.output_size[1:]) for part in parts]
+    per_row = [part.n_weights * math.prod(part.output_size[1:]) for part in parts]
     whole = sum(macs * part.output_size[0] for macs, part in zip(per_row, parts, strict=True))
     work = sum(macs * (last - first) for band in asked for macs, (first, last) in zip(per_row, band[1:], strict=True))
     if work > RECOMPUTED * whole:
@@ -184,6 +141,8 @@ def plan_fused(parts: list[Part]) -> Fused | None:
     starts = [0, *(parts[0].reads(band[1])[0] for band in asked[1:]), parts[0].input_size[0]]
     row = math.prod(parts[0].input_size[1:])
     looked_at = [(first * row, last * row) for first, last in itertools.pairwise(starts)]
+    if all(part.way.touches_all for part in parts):
+        looked_at = [(0, 0)] * len(asked)
     bands = tuple(_plan_band(parts, *both, item) for both in zip(asked, looked_at, strict=True))
     workspace = max(sum(math.prod(shape) for shape in band.shapes) for band in bands) * item
     return Fused(bands, whole) if workspace <= WORKSPACE_BYTES else None
@@ -200,15 +159,8 @@ def _rows_of_band(parts: list[Part], rows: Interval) -> list[Interval]:
 def _plan_band(parts: list[Part], rows: list[Interval], looked_at: Interval, item: int) -> Band:
     plans, shapes = [], []
     for i, (part, given, wanted) in enumerate(zip(parts, rows, rows[1:], strict=False)):
-        low = [pair[0] for pair in part.geometry.padding]
-        low[0] += given[0] - part.geometry.stride[0] * wanted[0]
-        size = (given[1] - given[0], *part.input_size[1:])
-        positions = (wanted[1] - wanted[0], *part.output_size[1:])
         is_last = i == len(parts) - 1
-        first = wanted[0] * math.prod(positions[1:]) * item if is_last else 0
-        geometry = part.geometry
-        way = walk(positions, geometry.stride, geometry.dilation, tuple(low), size, part.kernel.shape[2:], item, first)
-        flat = part.kernel.reshape(*part.kernel.shape[:2], -1)
-        plans.append(plan_walk(way, flat, part.bias, geometry.groups))
-        shapes += [] if is_last else [(len(part.kernel), math.prod(positions))]
+        row = math.prod(part.output_size[1:])
+        plans.append(part.planned(part.way_of(wanted, given, wanted[0] * row * item if is_last else 0)))
+        shapes += [] if is_last else [(part.out_channels, (wanted[1] - wanted[0]) * row)]
     return Band(tuple(plans), tuple(shapes), looked_at)

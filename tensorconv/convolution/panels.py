@@ -4,59 +4,43 @@ from __future__ import annotations
 
 import numpy as np
 
-from tensorconv.convolution.finite import judge, look, scan
+from tensorconv.convolution.finite import judge, scan
 from tensorconv.convolution.loops import Floats, Ints, compiled
 from tensorconv.convolution.microkernel import (
+    blend1,
+    blend4,
     column1,
     column8,
     copy1,
-    copy2,
     copy3,
     copy4,
     copy5,
     copy8,
+    pack2,
+    pack3,
     skip4,
     skip8,
     tile1,
     tile2,
     tile3,
 )
-from tensorconv.convolution.tiles import LOW, POSITIONS, SIZE, TAPS, tile_pieces
+from tensorconv.convolution.tiles import (
+    COLUMN_BLOCKS,
+    Tables,
+    empty_tables,
+    fill_tables,
+    n_tiles,
+)
 from tensorconv.convolution.vectors import TILE_VECTORS, VECTOR_BYTES, claim
+from tensorconv.convolution.ways import POSITIONS, SIZE, TAPS
 
 PANEL_ROWS = 128  # of a panel: 24 KB of a first-level cache of 48, with AVX-512
-LEFT_OVER = 4  # positions behind the last whole vector that are done one by one
-COLUMN_BLOCKS = 8  # of out-channels that hide how long one sum takes
-
-
-@compiled
-def n_tiles(n_positions: int, lanes: int, n_blocks: int) -> tuple[int, int, int]:
-    """Return into how many vectors and tiles positions are cut.
-
-    Parameters
-    ----------
-    n_positions : int
-        Positions.
-    lanes : int
-        Numbers in a vector.
-    n_blocks : int
-        Blocks of out-channels.
-
-    Returns
-    -------
-    (int, int, int)
-        Vectors, tiles of them, and 1 if a few positions are left over, else 0.
-    """
-    left = n_positions % lanes
-    few = 1 if n_positions > lanes and 0 < left <= LEFT_OVER and n_blocks >= COLUMN_BLOCKS else 0
-    vectors = n_positions // lanes if few else (n_positions + lanes - 1) // lanes
-    return vectors, (vectors + TILE_VECTORS - 1) // TILE_VECTORS, few
 
 
 @compiled
 def dense_tiles(
-    x: Floats, weights: Floats, bias: Floats, rows: Ints, mask_rows: Ints, axes: Ints, way: Ints, task: Ints,
-    y: Floats, counter: Ints,
+    x: Floats, weights: Floats, bias: Floats, runs: Ints, passes: Ints, axes: Ints, way: Ints, task: Ints,
+    tables: Tables, blend: tuple[Floats, Floats, Ints], y: Floats, counter: Ints,
 ) -> None:  # fmt: skip
     """Convolve what other threads have not claimed yet.
 
@@ -64,53 +48,51 @@ def dense_tiles(
     ----------
     x : ndarray, shape (B, G I L)
         Data.
-    weights, bias, rows, mask_rows, axes : ndarray
+    weights, bias, runs, passes, axes : ndarray
         The fields of Dense and Walk.
     way : ndarray of int64, shape (5,)
         Row, step, first and contiguous of Walk, and its slots.
     task : ndarray of int64, shape (4,)
         Out-channels per group, tiles per pass over the weights, tiles and blocks of out-channels per claim.
+    tables : tuple of ndarray
+        The tables of all tiles, as :func:`tile_tables` gives them, or of none: then they are made here.
+    blend : tuple of ndarray
+        The fields of Blend.
     y : ndarray, shape (B, G O P)
         Receives the output.
     counter : ndarray of int64, shape (3,)
         What is claimed, of the work and of the looking at the data, and whether they are not finite.
     """
     n_images, (n_groups, n_blocks, n_rows, channels) = len(x), weights.shape
-    row_length, step, y_first, contiguous, slots = way[0], way[1], way[2], way[3], way[4]
+    step, y_first, contiguous, slots = way[1], way[2], way[3], way[4]
     n_out, group, chunk, chunk_blocks = task[0], task[1], task[2], task[3]
     size = x.itemsize
     lanes = VECTOR_BYTES // size
-    n_positions, n_taps, n_words = 1, 1, 1
+    n_positions, n_taps, x_channel = 1, 1, size
     for a in range(len(axes)):
         n_positions *= axes[a, POSITIONS]
         n_taps *= axes[a, TAPS]
-        n_words = max(n_words, axes[a, TAPS])
+        x_channel *= axes[a, SIZE]
     vectors, whole_tiles, few = n_tiles(n_positions, lanes, n_blocks)
     tiles = whole_tiles + few
     tile_chunks, block_chunks = (tiles + chunk - 1) // chunk, (n_blocks + chunk_blocks - 1) // chunk_blocks
-    passes = (n_rows + PANEL_ROWS - 1) // PANEL_ROWS
-    pass_rows = (n_rows + passes - 1) // passes
     y_channel = y.shape[1] // (n_groups * n_out)
     x_group = x.shape[1] // n_groups * size
     tile_bytes = TILE_VECTORS * VECTOR_BYTES
-    panel_values = np.empty(PANEL_ROWS * (TILE_VECTORS + 1) * lanes + 32, x.dtype)
+    panel_values = np.zeros(PANEL_ROWS * (TILE_VECTORS + 1) * lanes + 32, x.dtype)
     edge = np.empty(group * chunk_blocks * channels * TILE_VECTORS * lanes + 16, x.dtype)
     panel = (panel_values.ctypes.data + 63) // 64 * 64
     panel_first, x_values = (panel - panel_values.ctypes.data) // size, x.reshape(-1)
     edges = (edge.ctypes.data + 63) // 64 * 64
     edge_first = (edges - edge.ctypes.data) // size
-    sources, targets = np.empty((group, slots), np.int64), np.empty((group, slots), np.int64)
-    masks, words = np.empty((group, n_taps, slots), np.int64), np.empty((n_words, slots), np.int64)
-    runs = np.empty((TILE_VECTORS * lanes + 1, 3 + len(axes)), np.int64)
-    outputs = np.empty((group, 0 if contiguous else TILE_VECTORS * lanes), np.int64)
-    pieces = np.empty(group, np.int64)
-    next_row = rows[1] - rows[0] if n_rows > 1 else 0
-    pointwise = n_taps == 1 and x_group == n_rows * n_positions * size and counter[1] == 0
-    for a in range(len(axes)):
-        pointwise = pointwise and axes[a, LOW] == 0 and axes[a, POSITIONS] == axes[a, SIZE]
+    factors, constants, offsets = blend
+    is_blended, is_kept = len(factors) > 0, len(tables[0]) > 0
+    if not is_kept:
+        tables = empty_tables(group, axes, way, lanes)
+    pieces, sources, targets, masks, outputs = tables
     seen = np.zeros(4 * lanes, x.dtype)
-    if not pointwise:
-        scan(x_values, seen, counter)
+    seen_at = seen.ctypes.data
+    scan(x_values, seen, counter)
     while True:
         unit = claim(counter.ctypes.data)
         if unit >= n_images * n_groups * tile_chunks * block_chunks:
@@ -126,64 +108,76 @@ def dense_tiles(
         x_at = x.ctypes.data + image * x.shape[1] * size + g * x_group
         y_at = y.ctypes.data + (image * y.shape[1] + g * n_out * y_channel) * size + y_first
         y_values = y[image]
-        if pointwise and first_block == 0:  # just before they are used: they come into the cache
-            q0 = min(vectors, vectors * first_tile // whole_tiles) * lanes
-            q1 = n_positions if last_tile >= whole_tiles else vectors * last_tile // whole_tiles * lanes
-            for k in range(n_rows):
-                look(x, (seen.ctypes.data, x_at + rows[k] + q0 * size, q1 - q0))
         for t0 in range(first_tile, last_tile, group):
             t1 = min(last_tile, t0 + group)
-            for t in range(t0, t1):
-                i = t - t0
-                q0, q1 = vectors * lanes, n_positions
-                if t < whole_tiles:
-                    q0 = vectors * t // whole_tiles * lanes
-                    q1 = min(n_positions, vectors * (t + 1) // whole_tiles * lanes)
-                pieces[i] = tile_pieces(
-                    axes, row_length, step, q0, q1, lanes, size,
-                    sources[i], targets[i], masks[i], words, runs, outputs[i],
-                )  # fmt: skip
-            for k0 in range(0, n_rows, pass_rows):
-                k_rows = min(pass_rows, n_rows - k0)
+            if not is_kept:
+                fill_tables(axes, way, n_blocks, t0, t1, size, tables)
+            for p in range(len(passes)):
+                k0, k_rows = passes[p, 2], passes[p, 3]
                 for t in range(t0, t1):
                     i = t - t0
                     v0, v1 = vectors, vectors + 1
                     if t < whole_tiles:
                         v0, v1 = vectors * t // whole_tiles, vectors * (t + 1) // whole_tiles
                     nv, q0, q1 = v1 - v0, v0 * lanes, min(n_positions, v1 * lanes)
-                    n = pieces[i]
+                    entry = t if is_kept else i
+                    n = pieces[entry]
                     pitch = (nv if n <= 8 else nv + 1) * VECTOR_BYTES  # room for overruns, if in several passes
-                    source, target, mask = sources[i].ctypes.data, targets[i].ctypes.data, masks[i].ctypes.data
-                    r, mr = rows.ctypes.data + k0 * 8, mask_rows.ctypes.data + k0 * 8
-                    if step == 1:
-                        if n == 1:
-                            copy1(x, (panel, pitch, x_at, r, mr, k_rows, source, target, mask))
-                        elif n == 2:
-                            copy2(x, (panel, pitch, x_at, r, mr, k_rows, source, target, mask))
-                        elif n == 3:
-                            copy3(x, (panel, pitch, x_at, r, mr, k_rows, source, target, mask))
-                        elif n == 4:
-                            copy4(x, (panel, pitch, x_at, r, mr, k_rows, source, target, mask))
-                        elif n == 5:
-                            copy5(x, (panel, pitch, x_at, r, mr, k_rows, source, target, mask))
-                        else:
-                            for j in range(0, 8 * n, 64):
-                                copy8(x, (panel, pitch, x_at, r, mr, k_rows, source + j, target + j, mask + j))
-                    elif step > 2:
-                        x_first = image * x.shape[1] + g * x.shape[1] // n_groups
-                        for k in range(k_rows):
-                            base, mask_at = x_first + rows[k0 + k] // size, mask_rows[k0 + k] // (8 * slots)
-                            for j in range(n):
-                                to = panel_first + (k * pitch + targets[i, j]) // size
-                                at = base + sources[i, j] // size
-                                for lane in range(min(lanes, pitch // size - targets[i, j] // size)):
-                                    is_inside = masks[i, mask_at, j] >> lane & 1
-                                    panel_values[to + lane] = x_values[at + lane * step] if is_inside else 0
-                    elif n <= 4:
-                        skip4(x, (panel, pitch, x_at, r, mr, k_rows, source, target, mask))
-                    else:
+                    first_run, n_runs = passes[p, 0], passes[p, 1] - passes[p, 0]
+                    run = runs.ctypes.data + first_run * runs.shape[1] * 8
+                    source, target, mask = (
+                        sources[entry].ctypes.data,
+                        targets[entry].ctypes.data,
+                        masks[entry].ctypes.data,
+                    )
+                    whole = n == nv and targets[entry, n - 1] == (n - 1) * VECTOR_BYTES  # a piece is a vector
+                    packs = step == 1 and n > 1 and whole and t < whole_tiles  # while the first block is multiplied
+                    packs = packs and not is_blended
+                    if is_blended:
+                        for j in range(2):  # fours of channels, and what is left of them
+                            done, at_a_time = (0, 4) if j == 0 else (k_rows // 4 * 4, 1)
+                            times = k_rows // 4 if j == 0 else k_rows - done
+                            blending = (
+                                panel + done * pitch, pitch, target, offsets.ctypes.data, n_taps,
+                                x_at + (k0 + done) * x_channel, x_channel, source, mask, slots * 8,
+                                factors.ctypes.data + (k0 + done) * n_taps * size,
+                                constants.ctypes.data + (k0 + done) * size, times,
+                            )  # fmt: skip
+                            if times > 0 and at_a_time == 4:
+                                blend4(x, blending)
+                            elif times > 0:
+                                blend1(x, blending)
+                    elif step <= 2 and not packs:
                         for j in range(0, 8 * n, 64):
-                            skip8(x, (panel, pitch, x_at, r, mr, k_rows, source + j, target + j, mask + j))
+                            copying = (
+                                panel, pitch, target + j, run, n_runs, k0, x_at, x_channel, source + j, mask + j,
+                                slots * 8,
+                            )  # fmt: skip
+                            if step == 2 and n <= 4:
+                                skip4(x, copying)
+                            elif step == 2:
+                                skip8(x, copying)
+                            elif n == 1:
+                                copy1(x, copying)
+                            elif n <= 3:
+                                copy3(x, copying)
+                            elif n == 4:
+                                copy4(x, copying)
+                            elif n == 5:
+                                copy5(x, copying)
+                            else:
+                                copy8(x, copying)
+                    elif step > 2:
+                        for r in range(first_run, first_run + n_runs):
+                            row, count, tap = runs[r, 0] - k0, runs[r, 1], runs[r, 3]
+                            x_first = image * x.shape[1] + (g * x_group + runs[r, 2]) // size
+                            for k in range(count):
+                                for j in range(n):
+                                    into = panel_first + ((row + k) * pitch + targets[entry, j]) // size
+                                    at = x_first + (k * x_channel + sources[entry, j]) // size
+                                    for lane in range(min(lanes, (pitch - targets[entry, j]) // size)):
+                                        is_inside = masks[entry, tap, j] >> lane & 1
+                                        panel_values[into + lane] = x_values[at + lane * step] if is_inside else 0
                     if t == whole_tiles:  # what is left over
                         o, weights_step = first_block, n_rows * channels * size
                         while o < last_block:
@@ -193,18 +187,18 @@ def dense_tiles(
                             for j in range(q1 - q0):
                                 sums = edges + i * chunk_blocks * channels * tile_bytes
                                 sums += (j * chunk_blocks + o - first_block) * channels * size
-                                where = (w, weights_step, panel + j * size, pitch, k_rows, sums, b, k0)
+                                column = (w, weights_step, panel + j * size, pitch, k_rows, sums, b, k0, seen_at)
                                 if at_once == 1:
-                                    column1(x, where)
+                                    column1(x, column)
                                 else:
-                                    column8(x, where)
+                                    column8(x, column)
                             o += at_once
                         if k0 + k_rows == n_rows:
                             for o in range(first_block * channels, min(n_out, last_block * channels)):
                                 at = (g * n_out + o) * y_channel + y_first // size
                                 e = edge_first + i * chunk_blocks * channels * TILE_VECTORS * lanes
                                 for j in range(q1 - q0):
-                                    to = q0 + j if contiguous == 1 else outputs[i, j] // size
+                                    to = q0 + j if contiguous == 1 else outputs[entry, j] // size
                                     y_values[at + to] = edge[e + (j * chunk_blocks - first_block) * channels + o]
                         continue
                     through_edge = contiguous == 0 or q1 - q0 < nv * lanes
@@ -218,18 +212,26 @@ def dense_tiles(
                         ahead, ahead_step = w, 0
                         if group > 1:  # weights from beyond the second-level cache: the next block of them
                             ahead, ahead_step = w + n_rows * channels * size, channels * size
-                        elif n_taps == 1 and o - first_block <= TILE_VECTORS:  # the next panel
-                            ahead = x_at + rows[k0] + sources[i, 0] + nv * VECTOR_BYTES + (o - first_block) * 64
-                            ahead_step = next_row
+                        if packs and o == first_block:
+                            packing = (
+                                w, panel, pitch, k_rows, to, to_step, b, k0, seen_at,
+                                run, n_runs, k0, x_at, x_channel, source, mask, slots * 8,
+                            )  # fmt: skip
+                            if nv == 3:
+                                pack3(x, packing)
+                            else:
+                                pack2(x, packing)
+                            continue
+                        where = (w, panel, pitch, k_rows, to, to_step, b, k0, seen_at, ahead, ahead_step)
                         if nv == 3:
-                            tile3(x, (w, panel, pitch, k_rows, to, to_step, b, k0, ahead, ahead_step))
+                            tile3(x, where)
                         elif nv == 2:
-                            tile2(x, (w, panel, pitch, k_rows, to, to_step, b, k0, ahead, ahead_step))
+                            tile2(x, where)
                         else:
-                            tile1(x, (w, panel, pitch, k_rows, to, to_step, b, k0, ahead, ahead_step))
+                            tile1(x, where)
                     if k0 + k_rows == n_rows:
-                        whole = n_out // channels * channels
-                        start = first_block * channels if through_edge else max(whole, first_block * channels)
+                        in_place = n_out // channels * channels
+                        start = first_block * channels if through_edge else max(in_place, first_block * channels)
                         for o in range(start, min(n_out, last_block * channels)):
                             e = edge_first + (i * chunk_blocks * channels + o - first_block * channels) * (
                                 TILE_VECTORS * lanes
@@ -239,4 +241,4 @@ def dense_tiles(
                                 y_values[at + q0 : at + q1] = edge[e : e + q1 - q0]
                             else:
                                 for j in range(q1 - q0):
-                                    y_values[at + outputs[i, j] // size] = edge[e + j]
+                                    y_values[at + outputs[entry, j] // size] = edge[e + j]

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 
 from tensorconv.arrays import Array, as_float_array
-from tensorconv.convolution.fused import Part, plan_fused
+from tensorconv.convolution.fused import plan_fused
+from tensorconv.convolution.part import Part, joined
 from tensorconv.convolution.simple import plan_simple
-from tensorconv.convolution.tiles import walk
 from tensorconv.convolution.transposed import plan_transposed
 from tensorconv.convolution.vectors import VECTOR_BYTES
-from tensorconv.convolution.walks import plan_walk
 from tensorconv.layers import ConvLayer
 
 KEPT_BYTES = 2**26  # of weights laid out for layers that were run last
@@ -36,7 +35,7 @@ class Plan:
     Parameters
     ----------
     path : callable
-        Convolves data (B, C, L) into an output (B, O, P), and returns whether the data are finite.
+        Convolves data (B, C, L) into an output (B, O, P), and returns whether the data are finite for sure.
     out_channels : int
         O.
     output_size : tuple of int
@@ -69,7 +68,7 @@ class Plan:
         """
         shape = (len(x), self.out_channels, math.prod(self.output_size))
         y = _aligned(shape, x.dtype)
-        is_finite = self.path(np.ascontiguousarray(x).reshape(len(x), x.shape[1], -1), y)
+        is_finite = self.path(np.ascontiguousarray(x).reshape(len(x), x.shape[1], -1), y) or bool(np.isfinite(x).all())
         return y.reshape(*shape[:2], *self.output_size), is_finite
 
 
@@ -98,14 +97,18 @@ def planned(layers: tuple[ConvLayer, ...], size: tuple[int, ...], dtype: np.dtyp
         If kernel or bias do not fit the type.
     """
     if len(layers) > 1:
-        fused = _planned(layers, size, dtype)
-        if fused is not None:
-            return (fused,)
-    plans = []
-    for layer in layers:
-        plan = _planned((layer,), size, dtype)
+        together = _planned(layers, size, dtype)
+        if together is not None:
+            return (together,)
+    plans: list[Plan] = []
+    while layers:
+        pair = _planned(layers[:2], size, dtype) if len(layers) > 2 else None
+        n = 1 if pair is None else 2
+        plan = pair or _planned(layers[:1], size, dtype)
         plans += [] if plan is None else [plan]
-        size = layer.output_size(size)
+        for layer in layers[:n]:
+            size = layer.output_size(size)
+        layers = layers[n:]
     return tuple(plans)
 
 
@@ -169,15 +172,12 @@ def _plan(layers: tuple[ConvLayer, ...], size: tuple[int, ...], dtype: np.dtype[
         bias = as_float_array(f"bias as {dtype}", bias)
         parts.append(Part(layer.geometry, kernel, bias, size, output_size))
         size = output_size
-    if len(parts) == 1:
-        path = _path(parts[0], fast)
-    elif fast and not any(part.geometry.transposed for part in parts):
-        path = plan_fused(parts)
-    else:
-        path = None
-    if path is None:
+    if len(parts) > 1 and (not fast or any(part.geometry.transposed for part in parts)):
         return None
-    return Plan(path, layers[-1].out_channels, size, sum(part.kernel.nbytes for part in parts))
+    n_bytes = sum(part.n_bytes for part in parts)
+    parts = joined(parts) if len(parts) > 1 else parts
+    path = _path(parts[0], fast) if len(parts) == 1 else plan_fused(parts)
+    return None if path is None else Plan(path, layers[-1].out_channels, size, n_bytes)
 
 
 def _path(part: Part, fast: bool) -> Path | None:
@@ -186,10 +186,7 @@ def _path(part: Part, fast: bool) -> Path | None:
         return plan_simple(geometry, kernel, part.bias, part.input_size, part.output_size)
     if geometry.transposed:
         return plan_transposed(geometry, kernel, part.bias, part.input_size, part.output_size)
-    low = tuple(pair[0] for pair in geometry.padding)
-    sizes, taps = (part.output_size, part.input_size), kernel.shape[2:]
-    way = walk(sizes[0], geometry.stride, geometry.dilation, low, sizes[1], taps, kernel.itemsize)
-    return plan_walk(way, kernel.reshape(*kernel.shape[:2], -1), part.bias, geometry.groups)
+    return part.planned(part.way)
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

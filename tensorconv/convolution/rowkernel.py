@@ -23,6 +23,7 @@ from __future__ import annotations
 from typing import Any
 
 from tensorconv.convolution.emitter import I64, Emitter, Value, kernel
+from tensorconv.convolution.finite import watch
 
 
 def block_kernel(taps: int, stride: int, n_rows: int) -> Any:
@@ -42,12 +43,13 @@ def block_kernel(taps: int, stride: int, n_rows: int) -> Any:
     intrinsic
         (like, (y, step of its rows, bits to store, x at the first tap, step of its rows, first row of x, number of rows
         of x, zeros to read instead of rows that are not there, bits of the columns per tap along the row, distance of
-        odd columns, weights, bias)). At stride 2, x is a plane of split rows, padded.
+        odd columns, weights, bias, vector that tells whether sums are finite)). At stride 2, x is a plane of split
+        rows, padded.
     """
 
     def emit(
         e: Emitter, y: Value, y_step: Value, stored: Value, x: Value, x_step: Value, first: Value, height: Value,
-        zeros: Value, columns: Value, odd: Value, weights: Value, bias: Value,
+        zeros: Value, columns: Value, odd: Value, weights: Value, bias: Value, seen: Value,
     ) -> None:  # fmt: skip
         b = e.builder
         sums = [e.splat(bias)] * n_rows
@@ -66,8 +68,9 @@ def block_kernel(taps: int, stride: int, n_rows: int) -> Any:
                         sums[r] = e.fma(weight[(i - r * stride) * taps + k], values, sums[r])
         for r in range(n_rows):
             e.store_masked(sums[r], b.add(y, b.mul(y_step, I64(r))), stored)
+        watch(e, sums, seen)
 
-    return kernel(12, emit)
+    return kernel(13, emit)
 
 
 def piece_kernel(n_pieces: int, step: int) -> Any:
@@ -84,12 +87,14 @@ def piece_kernel(n_pieces: int, step: int) -> Any:
     -------
     intrinsic
         (like, (sums, x, sources of the pieces, offsets of the rows of weights in x, number of rows, weights, bias,
-        bits of the pieces' rows, bits of their columns, offsets of the rows of weights in either)).
+        bits of the pieces' rows, bits of their columns, offsets of the rows of weights in either, vector that tells
+        whether sums are finite)).
     """
 
     def emit(
         e: Emitter, sums: Value, x: Value, sources: Value, offsets: Value, n_rows: Value, weights: Value, bias: Value,
         row_bits: Value, column_bits: Value, row_at: Value, column_at: Value,
+        seen: Value,
     ) -> None:  # fmt: skip
         b = e.builder
         source = [b.add(x, e.integer(sources, i)) for i in range(n_pieces)]
@@ -107,10 +112,12 @@ def piece_kernel(n_pieces: int, step: int) -> Any:
                 results.append(e.fma(weight, e.masked(b.add(source[i], offset), bits, step), totals[i]))
             return results
 
-        for i, total in enumerate(e.loop(n_rows, [e.splat(bias)] * n_pieces, add)):
+        totals = e.loop(n_rows, [e.splat(bias)] * n_pieces, add)
+        for i, total in enumerate(totals):
             e.store(total, sums, i * e.lanes * e.size)
+        watch(e, totals, seen)
 
-    return kernel(11, emit)
+    return kernel(12, emit)
 
 
 def _split(

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from tensorconv.arrays import Array
-from tensorconv.convolution.finite import judge, look
+from tensorconv.convolution.finite import judge, scan
 from tensorconv.convolution.loops import Floats, Ints, compiled
 from tensorconv.convolution.rowkernel import (
     block3x3,
@@ -26,8 +26,8 @@ from tensorconv.convolution.rowkernel import (
     split_rows,
 )
 from tensorconv.convolution.threads import SMALL_WORK, n_threads, share
-from tensorconv.convolution.tiles import DILATION, LOW, POSITIONS, SIZE, STRIDE, TAPS, X_STEP, Y_STEP, Walk
 from tensorconv.convolution.vectors import VECTOR_BYTES, claim
+from tensorconv.convolution.ways import DILATION, LOW, POSITIONS, SIZE, STRIDE, TAPS, X_STEP, Y_STEP, Walk
 
 UNIT_BYTES = 2**17  # of the input of what a thread claims at a time
 BLOCKS = {(3, 1): (1, 14), (3, 2): (2, 7), (5, 1): (3, 7), (5, 2): (4, 7)}  # kernels and their rows, by taps and stride
@@ -78,8 +78,8 @@ class Rows:
         """Multiply-accumulates per image."""
         return self.weights.size * self.way.n_positions
 
-    def __call__(self, x: Array, y: Array, *, looks: bool = True, alone: bool = False) -> bool:
-        """Convolve x (B, G I, L) into y (B, G O, P); return whether x is finite, if it is looked at."""
+    def __call__(self, x: Array, y: Array, *, looks: bool | None = None, alone: bool = False) -> bool:
+        """Convolve x (B, G I, L) into y (B, G O, P); return whether x is finite for sure."""
         x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
         n_macs = 0 if alone else self.n_macs * len(x)
         wanted = 16 * n_threads() if n_macs > SMALL_WORK else 1
@@ -92,7 +92,11 @@ class Rows:
             *(x, self.weights, self.bias, self.offsets, self.row_at, self.column_at),
             *(self.sources, self.outputs, self.row_bits, self.column_bits, self.way.axes, task, y),
         )
-        return share(lambda counter: narrow_rows(*arrays, counter), n_macs=n_macs, looks=looks)
+        return share(
+            lambda counter: narrow_rows(*arrays, counter),
+            n_macs=n_macs,
+            looks=not self.way.touches_all if looks is None else looks,
+        )
 
 
 def plan_rows(way: Walk, kernel: Array, bias: Array, n_groups: int, channel_bytes: int) -> Rows:
@@ -198,6 +202,7 @@ def narrow_rows(
     zeros = np.zeros(2 * half if split else (axes[last, SIZE] if block > 0 else 0), x.dtype)
     planes = np.zeros(((block_rows - 1) * 2 + axes[last, TAPS]) * 2 * half if split else 0, x.dtype)
     at, seen = np.empty(16, np.int64), np.zeros(4 * lanes, x.dtype)
+    scan(x.reshape(-1), seen, counter)
     while True:
         unit = claim(counter.ctypes.data)
         if unit >= n_images * parts * chunks:
@@ -208,10 +213,6 @@ def narrow_rows(
         unit //= chunks
         first_out, image = unit % parts * channels, unit // parts
         last_out = min(n_out, first_out + channels)
-        if first_row == 0 and counter[1] == 0:  # just before they are used: they come into the cache
-            start = image * x.shape[1] + first_out * n_groups // n_out * x_group
-            stop = image * x.shape[1] + ((last_out - 1) * n_groups // n_out + 1) * x_group
-            look(x, (seen.ctypes.data, x.ctypes.data + start * size, stop - start))
         for o in range(first_out, last_out):
             g = o * n_groups // n_out
             x_at = x.ctypes.data + (image * x.shape[1] + g * x_group) * size
@@ -241,7 +242,7 @@ def narrow_rows(
                         arguments = (
                             y_at + outputs[r] + v * VECTOR_BYTES, axes[0, Y_STEP], column_bits[v, taps],
                             plane + top * x_step + at_v, x_step, top, height, zeros.ctypes.data + at_v, bits, odd,
-                            w, b,
+                            w, b, seen.ctypes.data,
                         )  # fmt: skip
                         if block == 1:
                             block3x3(x, arguments)
@@ -266,7 +267,7 @@ def narrow_rows(
                 if step <= 2:
                     where = (
                         sums.ctypes.data, x_at, address, offsets.ctypes.data, n_weights, w, b, address + 32,
-                        address + 64, row_at.ctypes.data, column_at.ctypes.data,
+                        address + 64, row_at.ctypes.data, column_at.ctypes.data, seen.ctypes.data,
                     )  # fmt: skip
                     if step == 1:
                         pieces4(x, where)
@@ -284,4 +285,5 @@ def narrow_rows(
                                     from_x = g * x_group + (at[i] + offsets[k]) // size + lane * step
                                     total += weights[o, k] * x[image, from_x]
                             sums[i * lanes + lane] = total
+                            seen[lane] += total * 0
                         y[image, to + lane * y_step // size] = sums[i * lanes + lane]

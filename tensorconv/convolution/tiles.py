@@ -1,123 +1,20 @@
 """What the positions of a tile touch: pieces of consecutive elements, and for every tap which of them are inside.
 
-The address of an element of the input is the sum of a part of the position, a part of the tap and a part of the
-channel, whatever the number of axes. Where the element would be outside, a bit is not set.
-Where a position's neighbour touches the neighbouring element throughout several axes, they are one long row.
+Where an element would be outside, a bit is not set.
 """
 
 from __future__ import annotations
-
-import math
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from tensorconv.convolution.loops import Ints, compiled
 from tensorconv.convolution.vectors import TILE_VECTORS, VECTOR_BYTES
+from tensorconv.convolution.ways import DILATION, LOW, POSITIONS, SIZE, STRIDE, TAPS, X_STEP, Y_STEP
 
+LEFT_OVER = 4  # positions behind the last whole vector that are done one by one
+COLUMN_BLOCKS = 8  # of out-channels that hide how long one sum takes
+Tables = tuple[Ints, Ints, Ints, Ints, Ints]  # of tiles: pieces, sources, targets, masks, outputs
 EVEN = 0x5555555555555555
-POSITIONS, STRIDE, DILATION, LOW, SIZE, TAPS, X_STEP, Y_STEP = range(8)  # columns of `axes`
-
-
-@dataclass(frozen=True)
-class Walk:
-    """The way of a convolution through its input and output, of one channel each.
-
-    Parameters
-    ----------
-    axes : ndarray of int64, shape (N, 8)
-        Per axis: positions, stride, dilation, low padding, size, taps, and the bytes between neighbours of the input
-        and of the output.
-    row : int
-        Positions that touch equally spaced elements.
-    step : int
-        Elements between those.
-    first : int
-        Byte of the output where position 0 is.
-    contiguous : bool
-        Whether positions are neighbours in the output.
-    """
-
-    axes: Ints
-    row: int
-    step: int
-    first: int = 0
-    contiguous: bool = True
-
-    @cached_property
-    def n_positions(self) -> int:
-        """Positions of all axes."""
-        return int(np.prod(self.axes[:, POSITIONS]))
-
-    @cached_property
-    def n_taps(self) -> int:
-        """Taps of all axes."""
-        return int(np.prod(self.axes[:, TAPS]))
-
-    @property
-    def taps(self) -> Ints:
-        """Bytes between what the taps of one position touch and what the position would without taps."""
-        offsets = np.zeros(1, np.int64)
-        for axis in self.axes:
-            at = (np.arange(axis[TAPS]) * axis[DILATION] - axis[LOW]) * axis[X_STEP]
-            offsets = (offsets[:, None] + at).ravel()
-        return offsets
-
-    def slots(self, size: int) -> int:
-        """Return the pieces that a tile can have at most, and eight more.
-
-        Parameters
-        ----------
-        size : int
-            Bytes of a number.
-
-        Returns
-        -------
-        int
-            How many.
-        """
-        lanes = VECTOR_BYTES // size
-        n = TILE_VECTORS * lanes
-        return min(n, n // self.row + 2 + TILE_VECTORS) + 8
-
-
-def walk(
-    positions: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...], low: tuple[int, ...],
-    size: tuple[int, ...], taps: tuple[int, ...], item: int, first: int = 0,
-) -> Walk:  # fmt: skip
-    """Describe a convolution whose output is dense.
-
-    Parameters
-    ----------
-    positions, stride, dilation, low, size, taps : tuple of int
-        Output size, geometry, input size and kernel size, per axis.
-    item : int
-        Bytes of a number.
-    first : int
-        Byte of the output where position 0 is.
-
-    Returns
-    -------
-    Walk
-        The way.
-    """
-    n = len(positions)
-    axes = np.array(
-        [
-            [positions[a], stride[a], dilation[a], low[a], size[a], taps[a]]
-            + [math.prod(lengths[a + 1 :]) * item for lengths in (size, positions)]
-            for a in range(n)
-        ],
-        np.int64,
-    )
-    row, step = positions[-1], stride[-1]
-    if step == 1:
-        for a in range(n - 2, -1, -1):
-            if stride[a] != 1 or positions[a + 1] != size[a + 1]:
-                break
-            row *= positions[a]
-    return Walk(axes, row, step, first)
 
 
 @compiled
@@ -219,3 +116,97 @@ def tile_pieces(
         for t in range(n_masks):
             masks[t, i] = masks[t, n - 1]
     return n
+
+
+@compiled
+def n_tiles(n_positions: int, lanes: int, n_blocks: int) -> tuple[int, int, int]:
+    """Return into how many vectors and tiles positions are cut.
+
+    Parameters
+    ----------
+    n_positions : int
+        Positions.
+    lanes : int
+        Numbers in a vector.
+    n_blocks : int
+        Blocks of out-channels.
+
+    Returns
+    -------
+    (int, int, int)
+        Vectors, tiles of them, and 1 if a few positions are left over, else 0.
+    """
+    left = n_positions % lanes
+    few = 1 if n_positions > lanes and 0 < left <= LEFT_OVER and n_blocks >= COLUMN_BLOCKS else 0
+    vectors = n_positions // lanes if few else (n_positions + lanes - 1) // lanes
+    return vectors, (vectors + TILE_VECTORS - 1) // TILE_VECTORS, few
+
+
+@compiled
+def empty_tables(n: int, axes: Ints, way: Ints, lanes: int) -> Tables:
+    """Return tables of tiles that are still to be filled.
+
+    Parameters
+    ----------
+    n : int
+        Tiles.
+    axes : ndarray
+        Of the walk.
+    way : ndarray of int64, shape (5,)
+        Row, step, first and contiguous of Walk, and its slots.
+    lanes : int
+        Numbers in a vector.
+
+    Returns
+    -------
+    tuple of ndarray
+        Number of pieces, and what :func:`tile_pieces` fills: sources, targets, masks and outputs.
+    """
+    n_taps, slots = 1, way[4]
+    for a in range(len(axes)):
+        n_taps *= axes[a, TAPS]
+    return (
+        np.empty(n, np.int64),
+        np.empty((n, slots), np.int64),
+        np.empty((n, slots), np.int64),
+        np.empty((n, n_taps, slots), np.int64),
+        np.empty((n, 0 if way[3] else TILE_VECTORS * lanes), np.int64),
+    )
+
+
+@compiled
+def fill_tables(
+    axes: Ints, way: Ints, n_blocks: int, first: int, last: int, size: int,
+    tables: Tables,
+) -> None:  # fmt: skip
+    """Fill the tables of some tiles.
+
+    Parameters
+    ----------
+    axes, way : ndarray
+        As for :func:`empty_tables`.
+    n_blocks : int
+        Blocks of out-channels.
+    first, last : int
+        The tiles, end excluded.
+    size : int
+        Bytes of a number.
+    tables : tuple of ndarray
+        The tables.
+    """
+    pieces, sources, targets, masks, outputs = tables
+    lanes, n_positions, n_words = VECTOR_BYTES // size, 1, 1
+    for a in range(len(axes)):
+        n_positions *= axes[a, POSITIONS]
+        n_words = max(n_words, axes[a, TAPS])
+    vectors, whole_tiles, _ = n_tiles(n_positions, lanes, n_blocks)
+    words = np.empty((n_words, way[4]), np.int64)
+    lines = np.empty((TILE_VECTORS * lanes + 1, 3 + len(axes)), np.int64)
+    for t in range(first, last):
+        i, q0, q1 = t - first, vectors * lanes, n_positions
+        if t < whole_tiles:
+            q0 = vectors * t // whole_tiles * lanes
+            q1 = min(n_positions, vectors * (t + 1) // whole_tiles * lanes)
+        pieces[i] = tile_pieces(
+            axes, way[0], way[1], q0, q1, lanes, size, sources[i], targets[i], masks[i], words, lines, outputs[i]
+        )

@@ -17,8 +17,8 @@ from tensorconv.arrays import Array
 from tensorconv.convolution.dense import Dense
 from tensorconv.convolution.loops import Ints
 from tensorconv.convolution.rows import Rows
-from tensorconv.convolution.tiles import Walk
 from tensorconv.convolution.walks import plan_walk
+from tensorconv.convolution.ways import Walk
 from tensorconv.geometry import ConvGeometry
 
 
@@ -59,22 +59,24 @@ class Transposed:
         What the other phases are.
     covers : bool
         Whether there are no others.
+    touches_all : bool
+        Whether every element of the input is seen by some output.
     """
 
     phases: tuple[Dense | Rows, ...]
     bias: Array
     covers: bool
+    touches_all: bool
 
     def __call__(self, x: Array, y: Array) -> bool:
-        """Convolve x (B, C, L) into y (B, O, P); return whether x is finite."""
+        """Convolve x (B, C, L) into y (B, O, P); return whether x is finite for sure."""
         if not self.covers:
             y[:] = self.bias[:, None]
         if not self.phases:
             return bool(np.isfinite(x).all())
-        is_finite = self.phases[0](x, y)
-        for phase in self.phases[1:]:
-            phase(x, y, looks=False)
-        return is_finite
+        looks = [not self.touches_all, *[False] * (len(self.phases) - 1)]
+        found = [phase(x, y, looks=look) for phase, look in zip(self.phases, looks, strict=True)]
+        return all(found)
 
 
 def axis_phases(n_taps: int, stride: int, dilation: int, low: int, n_out: int) -> list[Phase]:
@@ -153,4 +155,9 @@ def plan_transposed(
         for a, phase in enumerate(phases):
             part = np.take(part, phase.taps, axis=2 + a)
         plans.append(plan_walk(way, part.reshape(*kernel.shape[:2], -1), bias, geometry.groups))
-    return Transposed(tuple(plans), bias, len(plans) == len(every))
+    touched = [
+        {u + k * p.dilation - p.low for p in phases for u in range(p.n) for k in range(len(p.taps))}
+        for phases in per_axis
+    ]
+    touches_all = all(seen.issuperset(range(n)) for seen, n in zip(touched, input_size, strict=True))
+    return Transposed(tuple(plans), bias, len(plans) == len(every), touches_all)

@@ -15,7 +15,14 @@ pytestmark = pytest.mark.skipif(not plans.is_fast(), reason="the fast paths are 
 Layers = list[tuple[tuple[int, ...], dict[str, Any]]]
 # name: (layers, input size)
 SEQUENCES: dict[str, tuple[Layers, tuple[int, ...]]] = {
-    "depthwise, pointwise": ([((6, 1, 3, 3), {"padding": 1, "groups": 6}), ((9, 6, 1, 1), {})], (31, 17)),
+    "depthwise, pointwise": (
+        [((6, 1, 3, 3), {"padding": 1, "groups": 6, "stride": (2, 1)}), ((9, 6, 1, 1), {"stride": (1, 2)})],
+        (31, 17),
+    ),
+    "pointwise, depthwise, pointwise": (
+        [((12, 5, 1, 1), {}), ((12, 1, 3, 3), {"padding": 1, "groups": 12}), ((5, 12, 1, 1), {})],
+        (37, 19),
+    ),
     "inverted residual": (
         [((12, 5, 1, 1), {}), ((12, 1, 5, 5), {"padding": 2, "groups": 12, "stride": 2}), ((5, 12, 1, 1), {})],
         (37, 19),
@@ -79,7 +86,7 @@ def test_every_number_is_looked_at(name: str, monkeypatch: pytest.MonkeyPatch) -
 
 def test_bands_are_for_large_things_between_only() -> None:
     def n_steps(channels: int, size: int) -> int:
-        layers = [((channels, 1, 3, 3), {"padding": 1, "groups": channels}), ((channels, channels, 1, 1), {})]
+        layers = [((channels, channels, 3, 1), {"padding": (1, 0)}), ((channels, channels, 1, 1), {})]
         made = [tc.ConvLayer.of(np.ones(shape, "float32"), **attributes) for shape, attributes in layers]
         return len(tc.prepare(tc.ConvSequence(made), (size, size), "float32").steps)
 
