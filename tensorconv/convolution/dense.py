@@ -65,8 +65,8 @@ class Dense:
     runs : ndarray of int64, shape (n, 4)
         Rows of the panel that are of one tap and of in-channels one after another: the first, how many, the bytes from
         a position's element to that of the first, and the tap.
-    passes : ndarray of int64, shape (n, 4)
-        What is in a panel together: the first run and the last, end excluded, the first row and how many.
+    passes : ndarray of int64, shape (n, 2)
+        What is in a panel together: the first run and the last, end excluded.
     blend : Blend
         A depthwise layer before a pointwise one, without channels if there is none.
     """
@@ -195,11 +195,11 @@ def panel_rows(n_in: int, taps: Ints, channel_bytes: int) -> tuple[Ints, Ints, I
     -------
     order : ndarray of int64, shape (I K,)
         The weight of each row, by in-channel and tap.
-    runs, passes : ndarray of int64, shape (n, 4)
+    runs, passes : ndarray of int64
         The fields of Dense.
     """
     n_taps, n_rows = len(taps), 0
-    n_parts = -(-n_in // max(1, PANEL_ROWS // n_taps)), -(-n_taps // PANEL_ROWS)
+    n_parts = -(-n_in // max(1, round(PANEL_ROWS / n_taps))), -(-n_taps // PANEL_ROWS)
     (first, second) = (
         [n * part // parts for part in range(parts + 1)] for n, parts in zip((n_in, n_taps), n_parts, strict=True)
     )
@@ -207,7 +207,7 @@ def panel_rows(n_in: int, taps: Ints, channel_bytes: int) -> tuple[Ints, Ints, I
     runs: list[tuple[int, ...]] = []
     passes: list[tuple[int, ...]] = []
     for (c0, c1), (t0, t1) in itertools.product(itertools.pairwise(first), itertools.pairwise(second)):
-        passes.append((len(runs), len(runs) + t1 - t0, n_rows, (c1 - c0) * (t1 - t0)))
+        passes.append((len(runs), len(runs) + t1 - t0))
         for t in range(t0, t1):
             runs.append((n_rows, c1 - c0, c0 * channel_bytes + taps[t], t))
             order.append(np.arange(c0, c1) * n_taps + t)

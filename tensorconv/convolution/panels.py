@@ -34,7 +34,7 @@ from tensorconv.convolution.tiles import (
 from tensorconv.convolution.vectors import TILE_VECTORS, VECTOR_BYTES, claim
 from tensorconv.convolution.ways import POSITIONS, SIZE, TAPS
 
-PANEL_ROWS = 128  # of a panel: 24 KB of a first-level cache of 48, with AVX-512
+PANEL_ROWS, MOST_ROWS = 128, 192  # of a panel: 24 KB of a first-level cache of 48, with AVX-512
 
 
 @compiled
@@ -79,7 +79,7 @@ def dense_tiles(
     y_channel = y.shape[1] // (n_groups * n_out)
     x_group = x.shape[1] // n_groups * size
     tile_bytes = TILE_VECTORS * VECTOR_BYTES
-    panel_values = np.zeros(PANEL_ROWS * (TILE_VECTORS + 1) * lanes + 32, x.dtype)
+    panel_values = np.zeros(MOST_ROWS * (TILE_VECTORS + 1) * lanes + 32, x.dtype)
     edge = np.empty(group * chunk_blocks * channels * TILE_VECTORS * lanes + 16, x.dtype)
     panel = (panel_values.ctypes.data + 63) // 64 * 64
     panel_first, x_values = (panel - panel_values.ctypes.data) // size, x.reshape(-1)
@@ -89,7 +89,7 @@ def dense_tiles(
     is_blended, is_kept = len(factors) > 0, len(tables[0]) > 0
     if not is_kept:
         tables = empty_tables(group, axes, way, lanes)
-    pieces, sources, targets, masks, outputs = tables
+    pieces, sources, targets, masks, outputs, taps = tables
     seen = np.zeros(4 * lanes, x.dtype)
     seen_at = seen.ctypes.data
     scan(x_values, seen, counter)
@@ -113,7 +113,6 @@ def dense_tiles(
             if not is_kept:
                 fill_tables(axes, way, n_blocks, t0, t1, size, tables)
             for p in range(len(passes)):
-                k0, k_rows = passes[p, 2], passes[p, 3]
                 for t in range(t0, t1):
                     i = t - t0
                     v0, v1 = vectors, vectors + 1
@@ -123,7 +122,13 @@ def dense_tiles(
                     entry = t if is_kept else i
                     n = pieces[entry]
                     pitch = (nv if n <= 8 else nv + 1) * VECTOR_BYTES  # room for overruns, if in several passes
-                    first_run, n_runs = passes[p, 0], passes[p, 1] - passes[p, 0]
+                    first_run, last_run = passes[p, 0], passes[p, 1]
+                    while last_run - first_run > 1 and runs[first_run, 3] < taps[entry, 0]:  # outside everywhere
+                        first_run += 1
+                    while last_run - first_run > 1 and runs[last_run - 1, 3] > taps[entry, 1]:
+                        last_run -= 1
+                    k0, n_runs = runs[first_run, 0], last_run - first_run
+                    k_rows = runs[last_run - 1, 0] + runs[last_run - 1, 1] - k0
                     run = runs.ctypes.data + first_run * runs.shape[1] * 8
                     source, target, mask = (
                         sources[entry].ctypes.data,
@@ -187,13 +192,13 @@ def dense_tiles(
                             for j in range(q1 - q0):
                                 sums = edges + i * chunk_blocks * channels * tile_bytes
                                 sums += (j * chunk_blocks + o - first_block) * channels * size
-                                column = (w, weights_step, panel + j * size, pitch, k_rows, sums, b, k0, seen_at)
+                                column = (w, weights_step, panel + j * size, pitch, k_rows, sums, b, p, seen_at)
                                 if at_once == 1:
                                     column1(x, column)
                                 else:
                                     column8(x, column)
                             o += at_once
-                        if k0 + k_rows == n_rows:
+                        if p == len(passes) - 1:
                             for o in range(first_block * channels, min(n_out, last_block * channels)):
                                 at = (g * n_out + o) * y_channel + y_first // size
                                 e = edge_first + i * chunk_blocks * channels * TILE_VECTORS * lanes
@@ -214,7 +219,7 @@ def dense_tiles(
                             ahead, ahead_step = w + n_rows * channels * size, channels * size
                         if packs and o == first_block:
                             packing = (
-                                w, panel, pitch, k_rows, to, to_step, b, k0, seen_at,
+                                w, panel, pitch, k_rows, to, to_step, b, p, seen_at,
                                 run, n_runs, k0, x_at, x_channel, source, mask, slots * 8,
                             )  # fmt: skip
                             if nv == 3:
@@ -222,14 +227,14 @@ def dense_tiles(
                             else:
                                 pack2(x, packing)
                             continue
-                        where = (w, panel, pitch, k_rows, to, to_step, b, k0, seen_at, ahead, ahead_step)
+                        where = (w, panel, pitch, k_rows, to, to_step, b, p, seen_at, ahead, ahead_step)
                         if nv == 3:
                             tile3(x, where)
                         elif nv == 2:
                             tile2(x, where)
                         else:
                             tile1(x, where)
-                    if k0 + k_rows == n_rows:
+                    if p == len(passes) - 1:
                         in_place = n_out // channels * channels
                         start = first_block * channels if through_edge else max(in_place, first_block * channels)
                         for o in range(start, min(n_out, last_block * channels)):

@@ -77,8 +77,8 @@ def share(work: Callable[[NDArray[Any]], None], *, n_macs: int, looks: bool = Tr
         Whether all input was finite.
     """
     counter = np.array([0, 0 if looks else 2**40, 0], np.int64)
-    threads = n_threads()
-    if threads == 1 or n_macs <= SMALL_WORK:
+    threads = n_threads() if n_macs > SMALL_WORK else 1
+    if threads == 1:
         work(counter)
         return bool(counter[2] == 0)
     pool = _pool(threads)

@@ -13,7 +13,7 @@ from tensorconv.convolution.ways import DILATION, LOW, POSITIONS, SIZE, STRIDE, 
 
 LEFT_OVER = 4  # positions behind the last whole vector that are done one by one
 COLUMN_BLOCKS = 8  # of out-channels that hide how long one sum takes
-Tables = tuple[Ints, Ints, Ints, Ints, Ints]  # of tiles: pieces, sources, targets, masks, outputs
+Tables = tuple[Ints, Ints, Ints, Ints, Ints, Ints]  # of tiles: pieces, sources, targets, masks, outputs, taps
 EVEN = 0x5555555555555555
 
 
@@ -160,7 +160,8 @@ def empty_tables(n: int, axes: Ints, way: Ints, lanes: int) -> Tables:
     Returns
     -------
     tuple of ndarray
-        Number of pieces, and what :func:`tile_pieces` fills: sources, targets, masks and outputs.
+        Number of pieces, what :func:`tile_pieces` fills (sources, targets, masks and outputs), and the first and last
+        tap that is inside the input anywhere.
     """
     n_taps, slots = 1, way[4]
     for a in range(len(axes)):
@@ -171,6 +172,7 @@ def empty_tables(n: int, axes: Ints, way: Ints, lanes: int) -> Tables:
         np.empty((n, slots), np.int64),
         np.empty((n, n_taps, slots), np.int64),
         np.empty((n, 0 if way[3] else TILE_VECTORS * lanes), np.int64),
+        np.empty((n, 2), np.int64),
     )
 
 
@@ -194,7 +196,7 @@ def fill_tables(
     tables : tuple of ndarray
         The tables.
     """
-    pieces, sources, targets, masks, outputs = tables
+    pieces, sources, targets, masks, outputs, taps = tables
     lanes, n_positions, n_words = VECTOR_BYTES // size, 1, 1
     for a in range(len(axes)):
         n_positions *= axes[a, POSITIONS]
@@ -210,3 +212,8 @@ def fill_tables(
         pieces[i] = tile_pieces(
             axes, way[0], way[1], q0, q1, lanes, size, sources[i], targets[i], masks[i], words, lines, outputs[i]
         )
+        taps[i, 0], taps[i, 1] = 0, masks.shape[1] - 1
+        while taps[i, 0] < taps[i, 1] and not masks[i, taps[i, 0], : pieces[i]].any():
+            taps[i, 0] += 1
+        while taps[i, 0] < taps[i, 1] and not masks[i, taps[i, 1], : pieces[i]].any():
+            taps[i, 1] -= 1
