@@ -203,7 +203,7 @@ def dense_tiles(
                                 at = (g * n_out + o) * y_channel + y_first // size
                                 e = edge_first + i * chunk_blocks * channels * TILE_VECTORS * lanes
                                 for j in range(q1 - q0):
-                                    to = q0 + j if contiguous == 1 else outputs[entry, j] // size
+                                    to = q0 + j if contiguous == 1 else outputs[entry, j]
                                     y_values[at + to] = edge[e + (j * chunk_blocks - first_block) * channels + o]
                         continue
                     through_edge = contiguous == 0 or q1 - q0 < nv * lanes
@@ -245,5 +245,5 @@ def dense_tiles(
                             if contiguous == 1:
                                 y_values[at + q0 : at + q1] = edge[e : e + q1 - q0]
                             else:
-                                for j in range(q1 - q0):
-                                    y_values[at + outputs[entry, j] // size] = edge[e + j]
+                                for j in range(q1 - q0):  # unsigned: not counted from the end
+                                    y_values[np.uint64(at + outputs[entry, j])] = edge[np.uint64(e + j)]

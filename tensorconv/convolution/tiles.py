@@ -41,7 +41,7 @@ def tile_pieces(
     runs : ndarray of int64, shape (tile + 1, 3 + N)
         Workspace for the runs of positions along the last axis: piece, first bit, length, and where the axes are.
     outputs : ndarray of int64, shape (tile,)
-        Receives the byte of the output of each position, unless it is empty.
+        Receives the element of the output of each position, unless it is empty.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def tile_pieces(
                 for a in range(n_axes):
                     output += at[3 + a] * axes[a, Y_STEP]
                 for j in range(length):
-                    outputs[q - first + done + j] = output + j * axes[n_axes - 1, Y_STEP]
+                    outputs[q - first + done + j] = (output + j * axes[n_axes - 1, Y_STEP]) // size
             done += length
             n_runs += 1
             for b in range(3, 3 + n_axes):
