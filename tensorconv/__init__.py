@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tensorconv.models.compressing import compress
     from tensorconv.models.compression import Compression
     from tensorconv.reconstruction import Reconstruction, reconstruct
+    from tensorconv.shards import statistics_of_shards
     from tensorconv.statistics import PatchStatistics
     from tensorconv.verdict import Report
     from tensorconv.verification import verify
@@ -71,6 +72,7 @@ _HOMES = {
     "read_layers": "models",
     "reconstruct": "reconstruction",
     "save": "export.files",
+    "statistics_of_shards": "shards",
     "svd": "factorizations",
     "tensor_train": "factorizations",
     "tucker": "factorizations",
@@ -121,6 +123,7 @@ __all__ = [
     "read_layers",
     "reconstruct",
     "save",
+    "statistics_of_shards",
     "svd",
     "tensor_train",
     "tucker",

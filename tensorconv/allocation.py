@@ -11,11 +11,10 @@ from numbers import Rational
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tensorconv.arrays import Array
 from tensorconv.errors import KernelError, RankError
 
-Array = NDArray[Any]
 Number = int | float | Fraction
 INT64 = 2**62  # sums of two stay inside int64
 PAIRS = 2**23  # partial choices looked at together: about half a GB

@@ -1,9 +1,10 @@
-"""Checked integers, one for all spatial axes or one per axis, and checked truth values."""
+"""Checked integers, one for all spatial axes or one per axis; checked truth values; what is a number."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 from tensorconv.errors import GeometryError
@@ -32,6 +33,22 @@ def is_integer(value: object) -> bool:
     except TypeError:
         return False
     return True
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value is one real number: of Python or numpy, but no bool and no array.
+
+    Parameters
+    ----------
+    value : object
+        Anything.
+
+    Returns
+    -------
+    bool
+        Whether it is.
+    """
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def integer(name: str, value: Any, at_least: int | None = None) -> int:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from tensorconv.arrays import Array
+
 RANGE = 1e-10  # directions of the data below this share of the largest spread say nothing about a kernel
 CONDITIONED = 1e-6  # shrinkage from which on a covariance may be factorized itself
 

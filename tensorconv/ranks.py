@@ -8,13 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tensorconv.arrays import Array
 from tensorconv.errors import RankError
-from tensorconv.integers import is_integer
+from tensorconv.integers import is_integer, is_number
 from tensorconv.linalg import posterior_spectrum
 
-Array = NDArray[Any]
 Rank = tuple[int, ...]
 # Singular values per rank, each of shape (slices, n), and the largest useful ranks, to ranks.
 Rule = Callable[[Sequence[Array], Rank], Rank]
@@ -123,7 +122,7 @@ def exact(tolerance: float = 1e-6) -> Rule:
     >>> exact()([np.array([[3.0, 1e-9, 0.0], [2.0, 1e-3, 1e-8]])], (3,))
     (2,)
     """
-    if not (isinstance(tolerance, (int, float, np.number)) and 0 <= tolerance < 1):
+    if not is_number(tolerance) or not 0 <= tolerance < 1:
         raise RankError(f"tolerance must be from 0 to below 1, got {tolerance!r}; 1e-6 is above rounding to float32")
 
     def rule(spectra: Sequence[Array], maximum: Rank) -> Rank:
@@ -282,7 +281,7 @@ def _evbmf_rank(slices: Array, shape: tuple[int, int]) -> int:
 
 
 def _check_share(share: Any) -> None:
-    if not (isinstance(share, (int, float, np.number)) and 0 < share <= 1):
+    if not is_number(share) or not 0 < share <= 1:
         raise RankError(f"share must be above 0 and at most 1, got {share!r}; 0.95 keeps 95 % of the energy")
 
 

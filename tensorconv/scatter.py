@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas, lapack, solve_triangular
 
-Array = NDArray[Any]
+from tensorconv.arrays import Array
+
 _EPS = float(np.finfo(np.float64).eps)
 _BLOCK = 256  # rows that are mirrored at a time
 

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tensorconv.arrays import Array
 from tensorconv.errors import RankError
 
-Array = NDArray[Any]
 SCANNED = 32  # ranks that are tried one by one
 
 

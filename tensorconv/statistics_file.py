@@ -138,7 +138,7 @@ def _members(file: BinaryIO) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
-            stored = all(info.compress_type == zipfile.ZIP_STORED for info in infos)
+            stored = all(info.compress_type == zipfile.ZIP_STORED and info.header_offset >= 0 for info in infos)
             if not stored or sum(info.file_size for info in infos) > size:
                 raise FormatError("members of a file of patch statistics are stored as they are; was it repacked?")
             members = {info.filename: archive.read(info) for info in infos}

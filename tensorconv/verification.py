@@ -18,8 +18,10 @@ from tensorconv.layers import ConvLayer, ConvSequence, PadLayer, as_layer, as_se
 from tensorconv.linalg import as_generator, unit_scale
 from tensorconv.verdict import Report
 
-# A backward-stable factorization is off by a few float64 roundings of the kernel's norm, whatever the entry.
-FACTORIZATION_SLACK = 8
+# A backward-stable factorization is off by some float64 roundings of the kernel's norm, whatever the entry. How many
+# differs from BLAS to BLAS: of 400 small kernels of low multilinear rank, Tucker was off by more than 8 for 3 %, and by
+# 45 at most.
+FACTORIZATION_SLACK = 64
 
 
 def verify(
@@ -265,7 +267,7 @@ def _relative_distance(reference: Array, other: Array) -> float:
 
 def _norm(array: Array) -> float:
     """Return the Frobenius norm, safe from overflow and underflow of squares."""
-    scale = unit_scale(array)
+    scale = unit_scale(array) if np.isfinite(array).all() else 1.0
     return scale * float(np.linalg.norm((array / scale).ravel()))
 
 

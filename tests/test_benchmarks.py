@@ -59,6 +59,10 @@ PROGRAMS = {
     ],
     "patch_statistics": ["--megabytes", "1", "--repeats", "1", "--gigabytes", "0.01", "--write", "{folder}/page.md"],
     "rounding": ["{folder}/kernel.npz", "--write", "{folder}/page.md"],
+    "scaling": [
+        *("--channels", "4", "8", "--layers", "2", "--workers", "1", "--large", "2", "--megabytes", "0.1"),
+        *("--write", "{folder}/page.md"),
+    ],
     "synthetic_responses": ["--widths", "4", "11", "--images", "4", "--terms", "1", *FILES],
     "waifu2x": [
         *("{folder}", "{folder}/0.png", "--calibrate", "{folder}/1.png", "--budgets", "0.5", "--crops", "2"),

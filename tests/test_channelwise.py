@@ -165,3 +165,10 @@ def test_a_broken_description_is_refused() -> None:
     arrays["3.kernel"] = np.repeat(arrays["3.kernel"], 2, axis=1)
     with pytest.raises(FormatError, match="must have one in-channel over channels and space, got 2"):
         tc.export.load(arrays, "numpy")
+
+
+def test_a_bias_is_held_against_any_number_of_channels_before_memory_is_taken() -> None:
+    one = layer()
+    for channels in (2**40, 2**62):
+        with pytest.raises(KernelError, match=r"bias must have shape \(\d+,\), one entry per out-channel, got \(9,\)"):
+            tc.ChannelwiseLayer(one.kernel, channels, one.geometry, np.ones(9))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pty
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from distributed import LocalCluster
 from networks import network, run, write
 from onnx import helper
 from test_cli import COMMAND, invoke, refused
@@ -471,3 +473,30 @@ def test_the_help_of_every_command():
         assert f"tensorconv {command}" in text or f" {command} " in text.splitlines()[0]
         assert "-------" not in text  # the sections for readers of the source stay there
     assert tc.__version__ in invoke("--version")[0]
+
+
+@pytest.mark.parametrize("command", ["compress", "apply", "plan"])
+def test_a_cluster_and_processes_exclude_one_another(command, tmp_path):
+    (tmp_path / "plan.json").write_text("{}")
+    places = {"compress": [tmp_path / "o.onnx"], "apply": [tmp_path / "plan.json", tmp_path / "o.onnx"], "plan": []}
+    budget = [] if command == "apply" else ["--budget", 0.5]
+    said = refused(command, NETWORK, *places[command], *budget, "--dask", "tcp://localhost:1", "--jobs", 2)
+    assert "--jobs is for processes on this machine, --dask for a cluster; give one of them" in said
+
+
+def test_compress_on_a_cluster_saves_the_same(tmp_path):
+    invoke("compress", NETWORK, tmp_path / "here.onnx", *HALF, "--without-running")
+    with LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL
+    ) as cluster:
+        said, _ = invoke(
+            "compress", NETWORK, tmp_path / "o.onnx", *HALF, "--without-running", "--dask", cluster.scheduler_address
+        )
+    assert said.strip().endswith("% of the MACs, not run")
+    assert (tmp_path / "o.onnx").read_bytes() == (tmp_path / "here.onnx").read_bytes()
+
+
+def test_limits_need_a_run(tmp_path):
+    said = refused("compress", NETWORK, tmp_path / "o.onnx", *HALF, "--without-running", "--max-drift", 0.1)
+    assert "--max-drift and --min-score need the networks to be run; leave out --without-running" in said
+    assert names(tmp_path) == []

@@ -119,6 +119,11 @@ def test_a_file_cut_anywhere_is_refused(content: bytes, tmp_path: Path) -> None:
         refused(content[:length], tmp_path)
 
 
+def test_members_that_start_before_the_file_are_refused(content: bytes, tmp_path: Path) -> None:
+    at = int.from_bytes(content[-6:-2], "little")  # where the directory is, by which members are counted from its start
+    refused(content[:-6] + (at + 5000).to_bytes(4, "little") + content[-2:], tmp_path, "stored as they are")
+
+
 def test_changed_bytes_are_refused_or_do_not_matter(content: bytes, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     whole = example("plain 1d")

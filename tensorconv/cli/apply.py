@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tensorconv.cli.network_files import read_given, run_identity
 from tensorconv.cli.network_options import (
+    Dask,
     Data,
     EvaluateOption,
     Jobs,
@@ -14,7 +15,9 @@ from tensorconv.cli.network_options import (
     PlanFile,
     ReportFile,
     Resume,
+    WithoutRunning,
     Work,
+    check_dask,
     check_network_file,
     check_report_file,
     check_work_folder,
@@ -31,7 +34,9 @@ def apply(
     out: NetworkOut,
     data: Data = None,
     evaluate: EvaluateOption = None,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    dask: Dask = None,
+    without_running: WithoutRunning = False,
     work: Work = None,
     resume: Resume = False,
     max_drift: MaxDrift = None,
@@ -53,8 +58,12 @@ def apply(
         File of the data.
     evaluate : str or None
         Function that gives a score.
-    jobs : int
+    jobs : int or None
         Number of processes.
+    dask : str or None
+        Address of a cluster.
+    without_running : bool
+        Whether the networks are never run as a whole.
     work : Path or None
         Folder for finished parts.
     resume : bool
@@ -69,7 +78,9 @@ def apply(
     from tensorconv.models.compressing import apply_plan
     from tensorconv.models.plan import Plan
     from tensorconv.models.work import WorkFolder
+    from tensorconv.parallel import on_cluster
 
+    check_dask(dask, jobs)
     check_network_file(out, model)
     folder = work or out.with_name(f"{out.name}.work")
     check_report_file(report, model, plan, data, out)
@@ -78,12 +89,27 @@ def apply(
     with working("reading", quiet=as_json):
         chosen = Plan.load(plan)
         asked = chosen.settings
-        given = read_given(model, data, evaluate, input_size=asked.input_size, linear=asked.linear, batch=asked.batch)
-        limits.check(has_score=given.evaluate is not None)
+        given = read_given(
+            model,
+            data,
+            evaluate,
+            input_size=asked.input_size,
+            linear=asked.linear,
+            batch=asked.batch,
+            running=not without_running,
+        )
+        limits.check(has_score=given.evaluate is not None, is_run=not without_running)
         kept = WorkFolder(folder, run_identity(given, chosen.to_dict()), resume=resume)
-    with resumable(kept, folder, planned=True), watched(quiet=as_json) as watch:
+    with resumable(kept, folder, planned=True), on_cluster(dask), watched(quiet=as_json) as watch:
         done = apply_plan(
-            given.network, chosen, given.batches, evaluate=given.evaluate, work=kept, jobs=jobs, watch=watch
+            given.network,
+            chosen,
+            given.batches,
+            evaluate=given.evaluate,
+            comparing=not without_running,
+            work=kept,
+            jobs=jobs,
+            watch=watch,
         )
         missed = limits.missed(done.comparison)
         if report is not None:

@@ -12,6 +12,7 @@ from tensorconv.cli.network_options import (
     Budget,
     By,
     Cost,
+    Dask,
     Data,
     EvaluateOption,
     EvenIfSlower,
@@ -33,7 +34,9 @@ from tensorconv.cli.network_options import (
     Resume,
     SavePlan,
     Seed,
+    WithoutRunning,
     Work,
+    check_dask,
     check_network_file,
     check_plan_file,
     check_report_file,
@@ -63,7 +66,9 @@ def compress(
     linear: Linear = False,
     input_size: NetworkInputSize = None,
     batch: ImageCount = None,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    dask: Dask = None,
+    without_running: WithoutRunning = False,
     work: Work = None,
     resume: Resume = False,
     max_drift: MaxDrift = None,
@@ -109,8 +114,12 @@ def compress(
         Spatial size of the input.
     batch : int or None
         Number of images that latency is measured for.
-    jobs : int
+    jobs : int or None
         Number of processes.
+    dask : str or None
+        Address of a cluster.
+    without_running : bool
+        Whether the networks are never run as a whole.
     work : Path or None
         Folder for finished parts.
     resume : bool
@@ -129,7 +138,9 @@ def compress(
     from tensorconv.models.compressing import apply_plan, plan_network
     from tensorconv.models.opening import images_to_time
     from tensorconv.models.work import WorkFolder
+    from tensorconv.parallel import on_cluster
 
+    check_dask(dask, jobs)
     check_network_file(out, model)
     check_plan_file("--save-plan", save_plan)
     folder = work or out.with_name(f"{out.name}.work")
@@ -152,16 +163,26 @@ def compress(
     )
     limits = Limits(max_drift, min_score)
     with working("reading", quiet=as_json):
-        given = read_given(model, data, evaluate, input_size=settings.input_size, linear=linear, batch=batch)
+        given = read_given(
+            model,
+            data,
+            evaluate,
+            input_size=settings.input_size,
+            linear=linear,
+            batch=batch,
+            running=not without_running,
+        )
         if batch is None:
             settings = replace(settings, batch=images_to_time(given.network, given.batches))
-        limits.check(has_score=given.evaluate is not None)
+        limits.check(has_score=given.evaluate is not None, is_run=not without_running)
         chosen_by = evaluate if by is Importance.SCORE else None
         kept = WorkFolder(folder, run_identity(given, settings.to_dict(), chosen_by), resume=resume)
-    with resumable(kept, folder), watched(quiet=as_json) as watch:
+    with resumable(kept, folder), on_cluster(dask), watched(quiet=as_json) as watch:
         network, batches, score = given.network, given.batches, given.evaluate
         plan = plan_network(network, settings, batches, evaluate=score, work=kept, jobs=jobs, watch=watch)
-        done = apply_plan(network, plan, batches, evaluate=score, work=kept, jobs=jobs, watch=watch)
+        done = apply_plan(
+            network, plan, batches, evaluate=score, comparing=not without_running, work=kept, jobs=jobs, watch=watch
+        )
         missed = limits.missed(done.comparison)
         plan_file = save_plan or (out.with_name(f"{out.name}.plan.json") if missed else None)
         if plan_file is not None:

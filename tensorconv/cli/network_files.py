@@ -44,6 +44,7 @@ def read_given(
     input_size: int | Sequence[int] | None = None,
     linear: bool = False,
     batch: int | None = None,
+    running: bool = True,
 ) -> Given:
     """Read a network and what it is judged by, all checked.
 
@@ -61,6 +62,8 @@ def read_given(
         Whether fully connected layers are looked at.
     batch : int or None
         Number of images in the first batch; as many as in the others if not given.
+    running : bool
+        Whether to run the network once, as one that cannot be run is of no use.
 
     Returns
     -------
@@ -80,8 +83,8 @@ def read_given(
     network = OnnxNetwork.read(model, input_size=input_size, linear=linear)
     batches, labels = (None, None) if data is None else read_data(data, network, first=batch)
     score = None if function is None else evaluation(function, batches)
-    outputs = network.run(batches[0] if batches else network.example)  # a network that cannot be run is of no use
-    if batches is not None and labels is not None and score is None:
+    outputs = network.run(batches[0] if batches else network.example) if running else {}
+    if running and batches is not None and labels is not None and score is None:
         score = share_of_right_classes(batches, labels, outputs)
     return Given(network, batches, score)
 

@@ -73,7 +73,18 @@ EvaluateOption = Annotated[
         help="Score, larger is better: FUNCTION(run), or FUNCTION(run, batches); run takes and gives dicts of arrays.",
     ),
 ]
-Jobs = Annotated[int, typer.Option(min=1, help="Number of processes.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Number of processes on this machine; one if not given.")]
+Dask = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Scheduler of a Dask cluster that does the work, as tcp://HOST:8786."),
+]
+WithoutRunning = Annotated[
+    bool,
+    typer.Option(
+        "--without-running",
+        help="Never run the networks as a whole: no comparison, and weights in other files are read layer by layer.",
+    ),
+]
 PlanOut = Annotated[Path | None, typer.Option(help="Where the plan goes, a .json file.")]
 SavePlan = Annotated[Path | None, typer.Option(help="Where the plan goes, a .json file.")]
 Work = Annotated[Path | None, typer.Option(help="Folder for finished parts; without it OUT.work.")]
@@ -156,6 +167,25 @@ def check_report_file(path: Path | None, *others: Path | None) -> None:
     for other in others:
         if other is not None and (path.resolve() == other.resolve() or _is_same(path, other)):
             raise FormatError(f"--report must be another file than {str(other)!r}, which it would overwrite")
+
+
+def check_dask(dask: str | None, jobs: int | None) -> None:
+    """Refuse a cluster beside a number of processes.
+
+    Parameters
+    ----------
+    dask : str or None
+        Address of the cluster.
+    jobs : int or None
+        Processes on this machine.
+
+    Raises
+    ------
+    ModelError
+        If both are given.
+    """
+    if dask is not None and jobs is not None:
+        raise ModelError("--jobs is for processes on this machine, --dask for a cluster; give one of them")
 
 
 def check_work_folder(work: Path | None, resume: bool, *results: Path | None) -> None:

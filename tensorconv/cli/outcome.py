@@ -35,36 +35,42 @@ class Limits:
     max_drift: float | None = None
     min_score: float | None = None
 
-    def check(self, *, has_score: bool) -> None:
-        """Refuse a least score where there is no score.
+    def check(self, *, has_score: bool, is_run: bool = True) -> None:
+        """Refuse limits to what is not measured.
 
         Parameters
         ----------
         has_score : bool
-            Whether there is one.
+            Whether there is a score.
+        is_run : bool
+            Whether the networks are run.
 
         Raises
         ------
         ModelError
-            If a score is asked for that nothing gives.
+            If there is a limit to what nothing gives.
         """
+        if not is_run and (self.max_drift is not None or self.min_score is not None):
+            raise ModelError("--max-drift and --min-score need the networks to be run; leave out --without-running")
         if self.min_score is not None and not has_score:
             raise ModelError('--min-score needs a score; give --evaluate, or "labels" in the file of --data')
 
-    def missed(self, comparison: Comparison) -> list[str]:
+    def missed(self, comparison: Comparison | None) -> list[str]:
         """Return which limits are missed.
 
         Parameters
         ----------
-        comparison : Comparison
-            What was measured.
+        comparison : Comparison or None
+            What was measured; None misses nothing.
 
         Returns
         -------
         list of str
             One text for each, with what was reached; empty where the network is good enough.
         """
-        missed = []
+        missed: list[str] = []
+        if comparison is None:
+            return missed
         if self.max_drift is not None and not comparison.largest_drift <= self.max_drift:
             missed.append(f"the drift {comparison.largest_drift:.4g} is above --max-drift {self.max_drift:g}")
         if self.min_score is not None and comparison.score is not None and not comparison.score[1] >= self.min_score:
@@ -163,7 +169,10 @@ def in_short(done: Compression) -> str:
         Such as "24.6 % of the MACs, 3.1 times faster [2.9, 3.4], drift 0.11".
     """
     found = done.comparison
-    parts = [f"{100 * done.plan.share('macs'):.1f} % of the MACs", _speed(found), f"drift {found.largest_drift:.3g}"]
+    macs = f"{100 * done.plan.share('macs'):.1f} % of the MACs"
+    if found is None:
+        return f"{macs}, not run"
+    parts = [macs, _speed(found), f"drift {found.largest_drift:.3g}"]
     if found.score is not None:
         parts.append(f"score {found.score[1]:.4g} after {found.score[0]:.4g}")
     return ", ".join(parts)

@@ -13,6 +13,7 @@ from tensorconv.cli.network_options import (
     Budget,
     By,
     Cost,
+    Dask,
     Data,
     EvaluateOption,
     EvenIfSlower,
@@ -31,6 +32,7 @@ from tensorconv.cli.network_options import (
     PlanWork,
     Resume,
     Seed,
+    check_dask,
     check_plan_file,
     check_work_folder,
 )
@@ -59,7 +61,8 @@ def plan(
     linear: Linear = False,
     input_size: NetworkInputSize = None,
     batch: ImageCount = None,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    dask: Dask = None,
     work: PlanWork = None,
     resume: Resume = False,
     seed: Seed = 0,
@@ -97,8 +100,10 @@ def plan(
         Spatial size of the input.
     batch : int or None
         Number of images that latency is measured for.
-    jobs : int
+    jobs : int or None
         Number of processes.
+    dask : str or None
+        Address of a cluster.
     work : Path or None
         Folder for finished parts.
     resume : bool
@@ -111,7 +116,9 @@ def plan(
     from tensorconv.models.compressing import plan_network
     from tensorconv.models.opening import images_to_time
     from tensorconv.models.work import WorkFolder
+    from tensorconv.parallel import on_cluster
 
+    check_dask(dask, jobs)
     check_plan_file("--out", out)
     check_work_folder(work, resume, out)
     if evaluate is not None and by is not Importance.SCORE:
@@ -136,7 +143,7 @@ def plan(
         if batch is None:
             settings = replace(settings, batch=images_to_time(given.network, given.batches))
         kept = WorkFolder(work, run_identity(given, settings.to_dict(), evaluate), resume=resume)
-    with resumable(kept, work), watched(quiet=as_json) as watch:
+    with resumable(kept, work), on_cluster(dask), watched(quiet=as_json) as watch:
         made = plan_network(
             given.network, settings, given.batches, evaluate=given.evaluate, work=kept, jobs=jobs, watch=watch
         )

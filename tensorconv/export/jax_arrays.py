@@ -15,8 +15,8 @@ from tensorconv.export.padding import Pairs
 from tensorconv.geometry import ConvGeometry
 from tensorconv.integers import Padding, PerAxis, is_integer, pairs_per_axis
 from tensorconv.layers import ConvLayer, PadLayer
+from tensorconv.layers.pad import NUMPY_MODES
 
-_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 _ALIGNMENT = 64  # bytes, as XLA wants it
 
 
@@ -218,14 +218,14 @@ def pad(x: jax.Array, padding: Pairs, mode: str, *, channels_last: bool = False)
     last = x.ndim - int(channels_last)
     first = max(last - len(padding), 0)
     size = x.shape[first:last]
-    if mode in _MODES:
+    if mode in NUMPY_MODES:
         PadLayer(padding, mode).output_size(size)
     else:
         padded_size(padding, size)
     if not any(side for pair in padding for side in pair):
         return x
     added = [(max(low, 0), max(high, 0)) for low, high in padding]
-    x = jnp.pad(x, [(0, 0)] * first + added + [(0, 0)] * (x.ndim - last), mode=_MODES.get(mode, "constant"))
+    x = jnp.pad(x, [(0, 0)] * first + added + [(0, 0)] * (x.ndim - last), mode=NUMPY_MODES.get(mode, "constant"))
     kept = [slice(max(-low, 0), n - max(-high, 0)) for n, (low, high) in zip(x.shape[first:last], padding, strict=True)]
     return x[(..., *kept, *(slice(None),) * (x.ndim - last))]
 

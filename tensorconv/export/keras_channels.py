@@ -12,8 +12,7 @@ from tensorconv.arrays import as_float_array
 from tensorconv.export.padding import Other, Pairs
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ChannelwiseLayer, PadLayer, PermuteLayer
-
-_NUMPY_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+from tensorconv.layers.pad import NUMPY_MODES
 
 
 @keras.saving.register_keras_serializable(package="tensorconv")
@@ -176,7 +175,7 @@ class ValuePadding(keras.layers.Layer):  # type: ignore[misc]  # Keras has no ty
         size = tuple(inputs.shape[1:-1])
         self.step.output_size(size)  # refuses what is too short
         for axis, (n, pair) in enumerate(zip(size, self.step.padding, strict=True), start=1):
-            positions = np.pad(np.arange(n, dtype=np.int32), pair, _NUMPY_MODES[self.step.mode])
+            positions = np.pad(np.arange(n, dtype=np.int32), pair, NUMPY_MODES[self.step.mode])
             inputs = keras.ops.take(inputs, positions, axis=axis)
         return inputs
 

@@ -11,12 +11,13 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 from tensorconv.arrays import Array
 from tensorconv.errors import UnsupportedExportError
 from tensorconv.export.onnx_channels import write_channelwise, write_order
-from tensorconv.export.onnx_reader import PAD_MODES, load
+from tensorconv.export.onnx_reader import load
 from tensorconv.export.onnx_tensors import TYPES, write_tensor
 from tensorconv.export.padding import Convolution, Pairs, split_padding
 from tensorconv.geometry import ConvGeometry
 from tensorconv.integers import is_integer
 from tensorconv.layers import ChannelwiseLayer, ConvSequence, PadLayer, PermuteLayer, as_sequence, swap_channels
+from tensorconv.layers.pad import NUMPY_MODES
 
 __all__ = ["dump", "load", "nodes"]
 
@@ -118,7 +119,7 @@ def _write(
         if isinstance(step, Convolution):
             node = _convolution_node(graph, step, value, names[i])
         elif isinstance(step, PadLayer):
-            node = _pad_node(graph, step.padding, PAD_MODES[step.mode], value, names[i])
+            node = _pad_node(graph, step.padding, NUMPY_MODES[step.mode], value, names[i])
         elif isinstance(step, PermuteLayer):
             node = write_order(graph, step, value, names[i])
         elif isinstance(step, ChannelwiseLayer):
@@ -189,7 +190,9 @@ def _checked_opset(sequence: ConvSequence, opset: int | None) -> int:
     needs = [sequence.dtype.name]
     needs += [f"{layer.mode} padding" for layer in sequence.layers if isinstance(layer, PadLayer)]
     need = max(needs, key=lambda what: _FIRST_OPSET.get(what, 0))
-    first, last = _FIRST_OPSET[need], defs.onnx_opset_version()
+    # a package may know an operator set in the making, which it has no IR version for
+    versions = [number for domain, number in helper.OP_SET_ID_VERSION_MAP if domain == "ai.onnx"]
+    first, last = _FIRST_OPSET[need], min(defs.onnx_opset_version(), max(versions))
     chosen = max(_DEFAULT_OPSET, first) if opset is None else opset
     if not is_integer(chosen) or not first <= chosen <= last:
         raise UnsupportedExportError(

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from tensorconv.errors import FormatError, UnsupportedExportError
+from tensorconv.export.padding import Pairs
 from tensorconv.geometry import ConvGeometry
 from tensorconv.integers import integers
 
 Size = tuple[int, ...]
-Pairs = tuple[tuple[int, int], ...]
 Attributes = Mapping[str, Any]
 AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 

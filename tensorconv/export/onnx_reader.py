@@ -26,9 +26,9 @@ from tensorconv.export.padding import Other, Pairs, merge_padding
 from tensorconv.export.source import Source, opened
 from tensorconv.integers import PerAxis
 from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer
+from tensorconv.layers.pad import NUMPY_MODES
 
-PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-_MODES = {theirs: ours for ours, theirs in PAD_MODES.items()}
+_MODES = {theirs: ours for ours, theirs in NUMPY_MODES.items()}
 _Step = ConvLayer | Other | Pairs | Array
 _Size = PerAxis | None
 

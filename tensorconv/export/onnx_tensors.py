@@ -140,7 +140,7 @@ def _with_external_data(name: str, tensor: TensorProto, folder: Path | None) -> 
     whole.CopyFrom(tensor)
     try:
         load_external_data_for_tensor(whole, str(folder))
-    except (OSError, ValueError, TypeError, OverflowError, MemoryError, ValidationError) as error:
+    except (OSError, ValueError, TypeError, OverflowError, MemoryError, RuntimeError, ValidationError) as error:
         raise FormatError(f"initializer {name} cannot be loaded from its file: {error}") from error
     return whole
 

@@ -204,10 +204,10 @@ def _steps(module: torch.nn.Module, name: str) -> Iterator[ConvLayer | Other | P
     if kind in _PADS:
         yield _read_pad(module)
         return
-    if isinstance(module, ChannelPermutation):
+    if type(module) is ChannelPermutation:
         yield PermuteLayer(tuple(module.order.tolist()), name)
         return
-    if isinstance(module, ChannelwiseConv):
+    if type(module) is ChannelwiseConv:
         geometry = ConvGeometry(module.stride, module.padding, module.dilation)
         weight = as_float_array("weight", module.weight)[:, 0]
         bias = None if module.bias is None else as_float_array("bias", module.bias)

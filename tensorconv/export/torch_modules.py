@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from tensorconv.errors import KernelError
-
-Pairs = tuple[tuple[int, int], ...]
+from tensorconv.export.padding import Pairs
 
 
 class ChannelPermutation(torch.nn.Module):

@@ -17,7 +17,7 @@ from tensorconv.factorizations.response_fitter import SPATIAL, ResponseFitter, T
 from tensorconv.factorizations.scheme import Array, Factors, Rank, Scheme, Shape, wide
 from tensorconv.factorizations.solve import Request, solve
 from tensorconv.geometry import ConvGeometry
-from tensorconv.integers import flag
+from tensorconv.integers import flag, is_number
 from tensorconv.layers import ConvLayer, as_layer
 from tensorconv.moments import Moments
 from tensorconv.text import product
@@ -49,8 +49,7 @@ class CP(Scheme):
 
     def __post_init__(self) -> None:
         flag("merge_spatial", self.merge_spatial)
-        is_number = isinstance(self.correction, (int, float, np.floating)) and not isinstance(self.correction, bool)
-        if not is_number or not 0 <= self.correction < 1:
+        if not is_number(self.correction) or not 0 <= self.correction < 1:
             raise RankError(
                 f"correction must be from 0 to below 1, as a share (0.001 lets the error grow by 0.1 %), "
                 f"got {self.correction!r}"

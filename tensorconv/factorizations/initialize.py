@@ -15,7 +15,7 @@ from tensorconv.factorizations.factorization import Factorization, from_factors
 from tensorconv.factorizations.registry import registered
 from tensorconv.factorizations.solve import given_rank
 from tensorconv.geometry import ConvGeometry
-from tensorconv.integers import flag, is_integer
+from tensorconv.integers import flag, is_integer, is_number
 from tensorconv.layers import ConvLayer
 from tensorconv.linalg import as_generator
 
@@ -97,8 +97,7 @@ def initialize(
             f"rank must be an integer or a tuple of integers, got the rule {rank!r}; an untrained layer has no "
             "singular values for it to look at"
         )
-    is_number = isinstance(gain, (int, float, np.floating, np.integer)) and not isinstance(gain, bool)
-    if not is_number or not 0 < gain < math.inf:
+    if not is_number(gain) or not 0 < gain < math.inf:
         raise KernelError(f"gain must be a finite number above 0, got {gain!r}; 1 keeps the variance")
     blank = _blank(shape, geometry, dtype)
     zeros = np.zeros(blank.out_channels, blank.dtype) if flag("bias", bias) else None

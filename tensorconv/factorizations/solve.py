@@ -17,6 +17,7 @@ from tensorconv.errors import KernelError, KernelTypeError, RankError
 from tensorconv.factorizations.factorization import Factorization, relative_error
 from tensorconv.factorizations.fitter import Fitter
 from tensorconv.factorizations.scheme import Factors, Rank, Scheme
+from tensorconv.integers import is_number
 from tensorconv.layers import ConvLayer
 from tensorconv.linalg import one_blas_thread
 from tensorconv.moments import Moments
@@ -65,8 +66,7 @@ class Request:
             value = getattr(self, name)
             if value is None:
                 continue
-            is_number = isinstance(value, (int, float, np.floating, np.integer)) and not isinstance(value, bool)
-            if not is_number or not math.isfinite(value) or value < 0 or (name == "budget" and value == 0):
+            if not is_number(value) or not math.isfinite(value) or value < 0 or (name == "budget" and value == 0):
                 raise RankError(f"{name} must be a finite number {rule}, as a share (0.1 is 10 %), got {value!r}")
         if self.statistics is not None and not callable(getattr(self.statistics, "moments", None)):
             raise KernelTypeError(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorconv.arrays import Array
+from tensorconv.arrays import Array, as_float_array
 from tensorconv.cost import Stored
 from tensorconv.errors import GeometryError, KernelError
 from tensorconv.geometry import ConvGeometry
@@ -71,8 +71,11 @@ class ChannelwiseLayer:
             raise GeometryError(f"a channel-wise convolution has neither groups nor is transposed, got {self.geometry}")
         channels = integer("in_channels", self.in_channels, at_least=1)
         n_out = self._on_channels().output_size(channels, view.kernel_size[0])[0] * len(kernel)
-        dense = np.zeros((n_out, 1, 1), view.dtype)  # checks the bias as a layer of as many out-channels does
-        bias = None if self.bias is None else ConvLayer(dense, ConvGeometry.of(1), self.bias).bias
+        bias = None if self.bias is None else as_float_array("bias", self.bias)
+        if bias is not None:
+            if bias.shape != (n_out,):  # before anything as wide is made: in_channels may be any number
+                raise KernelError(f"bias must have shape ({n_out},), one entry per out-channel, got {bias.shape}")
+            bias = ConvLayer(np.zeros((n_out, 1, 1), view.dtype), ConvGeometry.of(1), bias).bias
         object.__setattr__(self, "kernel", view.kernel[:, 0])
         object.__setattr__(self, "in_channels", channels)
         object.__setattr__(self, "bias", bias)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tensorconv.errors import GeometryError
 from tensorconv.integers import Padding, is_integer, pairs_per_axis, per_axis
 from tensorconv.text import short
 
 PAD_MODES = ("reflect", "replicate", "circular")
+# what numpy, JAX and ONNX call them
+NUMPY_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
 @dataclass(frozen=True)

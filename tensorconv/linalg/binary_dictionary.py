@@ -58,7 +58,7 @@ def binary_dictionary(
     RankError
         If a number is out of range.
     KernelError
-        If the blocks are not of three axes, or empty.
+        If the blocks are not of three axes, empty, or hold NaN or inf.
 
     Examples
     --------

@@ -111,6 +111,8 @@ def cp_als(
     ------
     RankError
         If the rank, ``n_starts`` or ``n_iter_max`` is below 1 or the tensor's order below 2.
+    KernelError
+        If the tensor holds numbers that are not finite.
 
     Examples
     --------
@@ -230,7 +232,7 @@ def arranged(tensor: Array, dtype: Any, ridge: float) -> tuple[Problem, list[int
         What it was divided by.
     """
     order = sorted(range(tensor.ndim), key=lambda mode: -tensor.shape[mode])
-    scale = unit_scale(tensor)
+    scale = unit_scale(tensor, "tensor")
     return Problem(np.transpose(tensor, order).astype(dtype, copy=False), scale, ridge), order, scale
 
 

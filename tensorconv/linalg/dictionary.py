@@ -84,7 +84,7 @@ def sparse_dictionary(
     RankError
         If a number is out of range.
     KernelError
-        If the blocks are not of three axes, or empty.
+        If the blocks are not of three axes, empty, or hold NaN or inf.
 
     Examples
     --------

@@ -50,7 +50,7 @@ def checked_blocks(blocks: Any, n_atoms: int, n_nonzero: int) -> tuple[Array, fl
     ):
         if not 1 <= value <= most:
             raise RankError(f"{name} must be between 1 and {most} = {rule} for these blocks, got {value}")
-    scale = square_safe_scale(data)
+    scale = square_safe_scale(data, "blocks")
     return data if scale == 1 else data / scale, scale
 
 

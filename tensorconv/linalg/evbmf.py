@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorconv.errors import KernelError
+from tensorconv.linalg.finite import check_finite
 from tensorconv.linalg.scaling import unit_scale
 from tensorconv.linalg.svd import truncated_svd
 
@@ -82,8 +83,7 @@ def evbmf(matrix: Array, noise_variance: float | None = None) -> EVBMF:
     given = np.asarray(matrix, np.float64)
     if given.ndim != 2 or not given.size:
         raise KernelError(f"matrix must have two axes, neither of them empty, got shape {given.shape}")
-    if not np.isfinite(given).all():
-        raise KernelError("matrix must hold finite numbers only; replace nan and inf first")
+    check_finite("matrix", given)
     u, s, vh = truncated_svd(given)
     values, variance = posterior_spectrum(s, given.shape, noise_variance)
     rank = len(values)
@@ -125,7 +125,7 @@ def posterior_spectrum(
     Raises
     ------
     KernelError
-        If the noise variance is negative or not finite.
+        If the noise variance is negative or not finite, or a singular value is not finite.
 
     Examples
     --------
@@ -140,7 +140,7 @@ def posterior_spectrum(
     spectrum[: len(kept)] = kept
     if not spectrum[0]:
         return np.zeros(0), 0.0 if noise_variance is None else float(noise_variance)
-    scale = unit_scale(spectrum)
+    scale = unit_scale(spectrum, "values")
     spectrum /= scale
     alpha = n_short / n_long
     limit = _detection_limit(alpha)

@@ -59,7 +59,7 @@ def gsvd(a: Array, b: Array) -> GSVD:
     Raises
     ------
     KernelError
-        If the matrices have different numbers of columns, or both are zero.
+        If the matrices have different numbers of columns, both are zero, or one holds NaN or inf.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def gsvd(a: Array, b: Array) -> GSVD:
         )
     if not first.any() and not second.any():
         raise KernelError("a and b must not both be zero; their GSVD has rank 0")
-    alpha, beta = unit_scale(first), unit_scale(second)
+    alpha, beta = unit_scale(first, "a"), unit_scale(second, "b")
     m, p = len(first), len(second)
     stacked = np.concatenate([first / alpha, second / beta])
     q, s, zt = np.linalg.svd(stacked)

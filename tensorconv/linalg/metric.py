@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorconv.errors import KernelError
+from tensorconv.linalg.finite import check_finite
 
 Array = NDArray[Any]
 
@@ -44,7 +45,7 @@ def metric_svd(
     Raises
     ------
     KernelError
-        If a metric has the wrong shape, is not symmetric, or has a negative eigenvalue.
+        If a metric has the wrong shape, is not symmetric, or has a negative eigenvalue; if there is NaN or inf.
 
     Examples
     --------
@@ -55,6 +56,7 @@ def metric_svd(
     matrix = np.asarray(a, np.float64)
     if matrix.ndim != 2:
         raise KernelError(f"a must be a matrix, got shape {matrix.shape}")
+    check_finite("a", matrix)
     left, left_inverse = _factor("row_metric", row_metric, matrix.shape[0])
     right, right_inverse = _factor("column_metric", column_metric, matrix.shape[1])
     p, s, qh = np.linalg.svd(left.T @ matrix @ right, full_matrices=False)
@@ -69,6 +71,7 @@ def _factor(name: str, metric: Array | None, n: int) -> tuple[Array, Array]:
     full = np.diag(given) if given.ndim == 1 else given
     if full.shape != (n, n):
         raise KernelError(f"{name} must have shape ({n}, {n}) or ({n},) to fit the matrix, got {given.shape}")
+    check_finite(name, full)
     if np.abs(full - full.T).max() > 1e-8 * np.abs(full).max():
         raise KernelError(f"{name} must be symmetric; take (m + m.T) / 2 if it nearly is")
     values, vectors = np.linalg.eigh((full + full.T) / 2)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensorconv.linalg.contraction import Term, contracted
+from tensorconv.linalg.finite import check_finite
 from tensorconv.linalg.regression import regressed
 from tensorconv.linalg.scaling import square_safe_scale
 
@@ -23,8 +24,8 @@ SURE = 1e-4  # share of what it is the difference of, above which a squared erro
 FLAT = 1e-7  # errors whose squares are differences of rounding
 UNSEEN = 1e-15  # share of the metric's trace below which it does not see a direction
 RIDGE = 1e-6  # of preconditioners, as a share of the mean diagonal
+GROWTH = 2.0  # of how much further than a sweep its factors are moved, where that paid
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-GROWTH = 2.0  # of that, where it pays
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,11 @@ def metric_als(
     MetricFit
         The factors and the errors on the way.
 
+    Raises
+    ------
+    KernelError
+        If target or metric hold numbers that are not finite.
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)
@@ -106,7 +112,8 @@ class _Problem:
     """The factors on the way. The metric C is contracted with factors, never with whole tensors (rows, n)."""
 
     def __init__(self, terms: list[Term], output: str, target: Array, metric: Array, limit: int | None) -> None:
-        scale = square_safe_scale(metric)
+        check_finite("target", target)
+        scale = square_safe_scale(metric, "metric")
         scaled = metric if scale == 1 else metric / scale
         self.terms, self.output, self.limit = terms, output, limit
         used = dict.fromkeys("".join(letters for letters, _ in terms) + output)

@@ -10,6 +10,8 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from tensorconv.errors import KernelError, RankError
+from tensorconv.linalg.finite import check_finite
+from tensorconv.linalg.scaling import balance
 
 Array = NDArray[Any]
 SINGULAR = 1e-12  # eigenvalues of Gram matrices of features of one size below this share of the largest are noise
@@ -46,7 +48,7 @@ def reduced_rank_regression(z: Array, y: Array, rank: int, ridge: float = 0.0) -
     Raises
     ------
     KernelError
-        If the arrays do not fit one another, or the ridge is negative.
+        If the arrays do not fit one another or hold NaN or inf, or the ridge is negative.
     RankError
         If the rank is out of range.
 
@@ -67,6 +69,8 @@ def reduced_rank_regression(z: Array, y: Array, rank: int, ridge: float = 0.0) -
     n, c = len(targets), len(inputs)
     if not 1 <= rank <= min(n, c):
         raise RankError(f"rank must be between 1 and {min(n, c)} = min(n, c) for these samples, got {rank}")
+    check_finite("z", targets)
+    check_finite("y", inputs)
     stacked = np.concatenate([inputs.T, targets.T], axis=1)
     if ridge:
         stacked = np.concatenate([stacked, np.eye(c, n + c) * np.sqrt(ridge)])
@@ -86,14 +90,8 @@ def reduced_rank_regression(z: Array, y: Array, rank: int, ridge: float = 0.0) -
     m = min(rank, len(s))
     left[:, :m] = u[:, :m] * s[:m]
     right[:m] = (vh[:m] / scales[:k]) @ range_rows[:k]
-    return *_even(left, right), float(error)
-
-
-def _even(left: Array, right: Array) -> tuple[Array, Array]:
-    """Give both factors one norm per component."""
-    a, b = np.linalg.norm(left, axis=0), np.linalg.norm(right, axis=1)
-    gain = np.sqrt(np.divide(b, a, out=np.zeros_like(a), where=a > 0))
-    return left * gain, right * np.divide(1.0, gain, out=np.zeros_like(a), where=gain > 0)[:, None]
+    balance(left, 1, right, 0)
+    return left, right, float(error)
 
 
 def regressed(gram: Array, cross: Array, limit: int | None) -> Array:

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorconv.errors import KernelError
+from tensorconv.linalg.finite import check_finite
+
 Array = NDArray[Any]
 SAFE = (1e-100, 1e100)  # magnitudes whose squares, and sums of them, stay far inside float64
 
@@ -41,37 +44,55 @@ def balance(left: Array, left_axis: int, right: Array, right_axis: int) -> None:
     right *= _along(to_right, right.ndim, right_axis)
 
 
-def unit_scale(array: Array) -> float:
+def unit_scale(array: Array, name: str = "array") -> float:
     """Return the power of two that brings the largest magnitude of an array into [1, 2); 1.0 for zeros.
 
     Parameters
     ----------
     array : ndarray
         Finite numbers.
+    name : str
+        What they are, for messages.
 
     Returns
     -------
     float
         Dividing by it is exact and keeps squares from over- and underflowing.
+
+    Raises
+    ------
+    KernelError
+        If there is no number, or one is not finite.
     """
+    if not array.size:
+        raise KernelError(f"{name} must not be empty, got shape {array.shape}")
     peak = max(float(array.max()), -float(array.min()))
+    if not math.isfinite(peak):
+        check_finite(name, array)
     return math.ldexp(1.0, math.frexp(peak)[1] - 1) if peak else 1.0
 
 
-def square_safe_scale(array: Array) -> float:
+def square_safe_scale(array: Array, name: str = "array") -> float:
     """Return 1.0 where squares neither over- nor underflow, else the scale of :func:`unit_scale`.
 
     Parameters
     ----------
     array : ndarray
         Finite numbers.
+    name : str
+        What they are, for messages.
 
     Returns
     -------
     float
         A power of two to divide by before sums of squares are taken.
+
+    Raises
+    ------
+    KernelError
+        If there is no number, or one is not finite.
     """
-    scale = unit_scale(array)
+    scale = unit_scale(array, name)
     return 1.0 if SAFE[0] < scale < SAFE[1] else scale
 
 

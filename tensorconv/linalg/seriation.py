@@ -83,7 +83,7 @@ def toeplitz_seriation(
     0.0
     """
     array = np.asarray(matrix, np.float64)
-    generator, scale = as_generator(rng), square_safe_scale(array)
+    generator, scale = as_generator(rng), square_safe_scale(array, "matrix")
     with one_blas_thread():
         search = _Search(array / scale, band)
         best = search.improved(np.arange(array.shape[0]), np.arange(array.shape[1]))

@@ -41,6 +41,8 @@ def slice_svd(tensor: Array, rank: int) -> tuple[Array, list[Array]]:
     ------
     RankError
         If the rank is out of range.
+    KernelError
+        If there are numbers that are not finite.
 
     Examples
     --------

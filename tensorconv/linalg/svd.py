@@ -53,6 +53,8 @@ def truncated_svd(matrices: Array, rank: int | None = None, *, refine: bool = Tr
     ------
     RankError
         If the rank is out of range.
+    KernelError
+        If there are numbers that are not finite.
 
     Examples
     --------
@@ -117,7 +119,7 @@ def _decompose(wide: Array, power: float, refine: bool, small: Array, s: Array, 
     with np.errstate(over="ignore", invalid="ignore"):
         grams = wide @ np.swapaxes(wide, -1, -2)
     peak = np.einsum("...ii->...i", grams).max(initial=0.0)
-    if not SQUARES[0] < peak < SQUARES[1] and np.isfinite(wide).all() and (scale := unit_scale(wide)) != 1:
+    if not SQUARES[0] < peak < SQUARES[1] and (scale := unit_scale(wide, "matrices")) != 1:
         _decompose(wide / scale, power, refine, small, s, large)
         s *= scale
         large *= scale**power
@@ -229,7 +231,7 @@ def singular_values(matrices: Array) -> Array:
         The singular values; those below 1e-8 of the largest are noise.
     """
     a = np.asarray(matrices, np.float64)
-    scale = square_safe_scale(a)
+    scale = square_safe_scale(a, "matrices")
     if scale != 1:
         return scale * singular_values(a / scale)
     gram = a @ np.swapaxes(a, -1, -2) if a.shape[-2] <= a.shape[-1] else np.swapaxes(a, -1, -2) @ a

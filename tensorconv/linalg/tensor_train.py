@@ -39,6 +39,8 @@ def tensor_train_svd(tensor: Array, ranks: Sequence[int] | None = None, *, refin
     ------
     RankError
         If there is not one rank between each two modes, or one is out of range.
+    KernelError
+        If there are numbers that are not finite.
 
     Examples
     --------

@@ -51,6 +51,8 @@ def hosvd(tensor: Array, ranks: Sequence[int], *, rotate: bool = False) -> tuple
     ------
     RankError
         If there is not one rank per mode, or one is out of range.
+    KernelError
+        If there are numbers that are not finite.
 
     Examples
     --------
@@ -106,8 +108,8 @@ def hooi(tensor: Array, ranks: Sequence[int], *, n_iter: int = 30, tol: float = 
 
     Raises
     ------
-    RankError
-        If there is not one rank per mode, or one is out of range.
+    RankError, KernelError
+        As :func:`hosvd`.
     """
     with one_blas_thread():
         return _hooi(tensor, ranks, n_iter, tol)
@@ -200,10 +202,10 @@ def _scaled(tensor: Array, ranks: Sequence[int]) -> tuple[Array, float]:
     data = np.asarray(tensor)
     if len(ranks) != data.ndim or any(not 1 <= r <= n for r, n in zip(ranks, data.shape, strict=False)):
         raise RankError(f"ranks must be one per mode, from 1 to its size in {data.shape}, got {tuple(ranks)}")
-    if data.dtype == np.float32 and MODERATE[0] < unit_scale(data) < MODERATE[1]:
+    if data.dtype == np.float32 and MODERATE[0] < unit_scale(data, "tensor") < MODERATE[1]:
         return data, 1.0
     data = np.asarray(data, np.float64)
-    scale = square_safe_scale(data)
+    scale = square_safe_scale(data, "tensor")
     return (data if scale == 1 else data / scale), scale
 
 

@@ -38,10 +38,11 @@ def compress(
     faster: bool = True,
     by: str | None = None,
     ends: float = 4.0,
+    comparing: bool = True,
     batch: int | None = None,
     input_size: int | Sequence[int] | None = None,
     linear: bool = False,
-    jobs: int = 1,
+    jobs: int | None = None,
     seed: int = 0,
     work: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -83,6 +84,9 @@ def compress(
         What tells how much a layer's error matters, see :class:`tensorconv.models.Settings`.
     ends : float
         How many times the errors of the first and last convolution count, where nothing tells how much they matter.
+    comparing : bool
+        Whether to run the network before and after, and compare. Without, a network with external data is never loaded
+        as a whole: see :doc:`/scaling`.
     batch : int, optional
         Number of images that latency is measured for; by default that of the first batch of data, or fewer where these
         take long.
@@ -90,8 +94,8 @@ def compress(
         Spatial size of the inputs, where the network leaves it open.
     linear : bool
         Whether to compress fully connected layers too.
-    jobs : int
-        Number of processes.
+    jobs : int or None
+        Number of processes; None for what ``joblib.parallel_config`` says, and one where it says nothing.
     seed : int
         Seed for methods with random starts.
     work : path-like, optional
@@ -104,7 +108,7 @@ def compress(
     Returns
     -------
     Compression
-        The network, the plan, a proof for every layer, and the comparison of the whole.
+        The network, the plan, a proof for every layer, and the comparison of the whole, unless it is left out.
 
     Raises
     ------
@@ -142,7 +146,7 @@ def compress(
     )
     kept = WorkFolder(work, identity(network, settings.to_dict(), batches), resume=resume)
     plan = plan_network(network, settings, batches, evaluate=evaluate, work=kept, jobs=jobs, watch=watch)
-    return apply_plan(network, plan, batches, evaluate=evaluate, work=kept, jobs=jobs, watch=watch)
+    return apply_plan(network, plan, batches, evaluate=evaluate, comparing=comparing, work=kept, jobs=jobs, watch=watch)
 
 
 def plan_network(
@@ -152,7 +156,7 @@ def plan_network(
     *,
     evaluate: Evaluate | None = None,
     work: WorkFolder | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
     watch: Watch = unwatched,
 ) -> Plan:
     """Plan the compression of a network: the first half of :func:`tensorconv.compress`.
@@ -169,8 +173,8 @@ def plan_network(
         A score.
     work : WorkFolder, optional
         Where finished parts are kept.
-    jobs : int
-        Number of processes.
+    jobs : int or None
+        Number of processes; None for what ``joblib.parallel_config`` says, and one where it says nothing.
     watch : callable
         Is told of the progress.
 
@@ -191,8 +195,9 @@ def apply_plan(
     batches: Sequence[Batch] | None = None,
     *,
     evaluate: Evaluate | None = None,
+    comparing: bool = True,
     work: WorkFolder | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
     watch: Watch = unwatched,
 ) -> Compression:
     """Carry out a plan and measure the whole: the second half of :func:`tensorconv.compress`.
@@ -207,10 +212,12 @@ def apply_plan(
         Data that the layers are fitted to.
     evaluate : callable, optional
         A score.
+    comparing : bool
+        Whether to run the network before and after, and compare; where not, that each layer is faster alone must do.
     work : WorkFolder, optional
         Where finished parts are kept.
-    jobs : int
-        Number of processes.
+    jobs : int or None
+        Number of processes; None for what ``joblib.parallel_config`` says, and one where it says nothing.
     watch : callable
         Is told of the progress.
 
@@ -220,6 +227,9 @@ def apply_plan(
         The network and its proof; ModelError is raised if the plan is for another network.
     """
     after, layers = fit(network, plan, batches=batches, work=work, jobs=jobs, watch=watch)
+    key_map = dict(getattr(after, "key_map", {}))
+    if not comparing:
+        return Compression(after, plan, layers, None, key_map)
     watch(Progress("comparing", "", 0, 1))
 
     def compared(one: Network) -> Comparison:

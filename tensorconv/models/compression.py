@@ -9,11 +9,13 @@ from typing import Any
 
 from tensorconv.export.files import write_whole
 from tensorconv.models.comparison import Comparison
+from tensorconv.models.compressed_layer import CompressedLayer
 from tensorconv.models.document import document
-from tensorconv.models.fitting import CompressedLayer
 from tensorconv.models.network import Network
 from tensorconv.models.plan import Plan
 from tensorconv.report import page
+
+NOT_RUN = "the networks were not run: drift, score and latency of the whole are not known"
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +30,8 @@ class Compression:
         What was chosen for every convolution.
     layers : tuple of CompressedLayer
         The convolutions; those that were replaced have a Report each.
-    comparison : Comparison
-        The whole network before and after.
+    comparison : Comparison or None
+        The whole network before and after; None where they were not run.
     key_map : dict of str to tuple of str
         Of a torch module, every key of the old state dict with the new keys that stand for it.
     """
@@ -37,13 +39,14 @@ class Compression:
     network: Network
     plan: Plan
     layers: tuple[CompressedLayer, ...]
-    comparison: Comparison
+    comparison: Comparison | None
     key_map: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def model(self) -> Any:
         """The compressed network as an onnx.ModelProto, or as a torch module."""
-        return self.network.model
+        whole = getattr(self.network, "proto", None)  # with new tensors that the network keeps in a file
+        return self.network.model if whole is None else whole()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network, whole or not at all.
@@ -90,11 +93,12 @@ class Compression:
             for one in self.layers
             if one.report is not None
         }
-        return {"plan": self.plan.to_dict(), "layers": layers, "comparison": self.comparison.to_dict()}
+        comparison = None if self.comparison is None else self.comparison.to_dict()
+        return {"plan": self.plan.to_dict(), "layers": layers, "comparison": comparison}
 
     def __str__(self) -> str:
         layers = []
         for one in self.layers:  # planned errors are those of quick fits
             error = one.relative_error if one.response_error is None else one.response_error
             layers.append(replace(one.planned, choice=one.planned.choice and replace(one.planned.choice, error=error)))
-        return f"{replace(self.plan, layers=tuple(layers))}\n\n{self.comparison}"
+        return f"{replace(self.plan, layers=tuple(layers))}\n\n{self.comparison or NOT_RUN}"

@@ -11,7 +11,7 @@ import numpy as np
 import tensorconv
 from tensorconv.layers import ConvLayer
 from tensorconv.models.candidates import Candidate
-from tensorconv.models.fitting import CompressedLayer
+from tensorconv.models.compressed_layer import CompressedLayer
 from tensorconv.models.headline import changes, figures, summary
 from tensorconv.models.plan import Plan, method_in_words, rank_in_words
 from tensorconv.models.spectrum import SIDES, channel_spectrum
@@ -140,7 +140,7 @@ def _trade_off(done: Compression) -> TradeOff | None:
         return total if by == "score" else math.sqrt(total)
 
     note = []
-    if by == "responses":
+    if by == "responses" and done.comparison is not None:
         note.append(f"{done.comparison.largest_drift:.3g} was measured.")
     if asked.error is not None:
         note.append("Since every layer is to meet an error of its own, the plan may lie above the line.")

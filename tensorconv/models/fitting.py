@@ -4,53 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tensorconv.errors import ModelError
-from tensorconv.layers import ConvLayer, ConvSequence
-from tensorconv.models.network import Batch, Network, Site
-from tensorconv.models.parallel import in_parallel
+from tensorconv.models.compressed_layer import CompressedLayer, StoredLayer, sequences_of
+from tensorconv.models.network import Batch, Network, Site, StoredSite
 from tensorconv.models.plan import Plan, PlannedLayer, fingerprint
 from tensorconv.models.planning import observed
 from tensorconv.models.progress import Progress, Watch, unwatched
 from tensorconv.models.work import WorkFolder
+from tensorconv.parallel import in_parallel
 from tensorconv.statistics import PatchStatistics
 from tensorconv.verdict import Report
 from tensorconv.verification import verify
-
-
-@dataclass(frozen=True)
-class CompressedLayer:
-    """One convolution of a network, as planned and as it has become.
-
-    Parameters
-    ----------
-    planned : PlannedLayer
-        The choice, or why it is left alone.
-    layer : ConvLayer
-        The convolution before.
-    sequence : ConvSequence or None
-        What has taken its place; None where it is left alone.
-    relative_error : float
-        Relative error of the kernel.
-    response_error : float or None
-        Relative error of the responses, on what the compressed layers before give; None without data.
-    report : Report or None
-        The check of the sequence against the layer.
-    """
-
-    planned: PlannedLayer
-    layer: ConvLayer
-    sequence: ConvSequence | None = None
-    relative_error: float = 0.0
-    response_error: float | None = None
-    report: Report | None = None
-
-    @property
-    def name(self) -> str:
-        """Its name in the network."""
-        return self.planned.name
 
 
 def fit(
@@ -59,7 +25,7 @@ def fit(
     *,
     batches: Sequence[Batch] | None = None,
     work: WorkFolder | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
     watch: Watch = unwatched,
 ) -> tuple[Network, tuple[CompressedLayer, ...]]:
     """Carry out a plan.
@@ -77,8 +43,8 @@ def fit(
         Data whose responses are to be kept.
     work : WorkFolder, optional
         Where finished layers are kept.
-    jobs : int
-        Processes that fit layers at the same time, where there are no data.
+    jobs : int or None
+        Processes that fit layers at the same time, where there are no data; None for what joblib is configured to.
     watch : callable
         Is told of the progress.
 
@@ -105,9 +71,9 @@ def fit(
     fresh = _fresh(network, plan, todo, done, batches, kept, jobs)
     for i, one in enumerate(todo):
         watch(Progress("fitting layers", one.name, i, len(todo)))
-        done[one.name] = _kept_layer(one, sites[one.name], kept) or _keep(next(fresh), kept)
-    layers = tuple(done.get(one.name) or CompressedLayer(one, sites[one.name].layer) for one in plan.layers)
-    return network.replaced(sequences_of(tuple(done.values())), json.dumps(record(layers))), layers
+        done[one.name] = _kept_layer(one, sites[one.name], kept) or _keep(next(fresh), sites[one.name], kept)
+    layers = tuple(done.get(one.name) or _left_alone(one, sites[one.name]) for one in plan.layers)
+    return network.replaced(sequences_of(layers), json.dumps(record(layers))), layers
 
 
 def _fresh(
@@ -117,7 +83,7 @@ def _fresh(
     done: dict[str, CompressedLayer],
     batches: Sequence[Batch] | None,
     kept: WorkFolder,
-    jobs: int,
+    jobs: int | None,
 ) -> Iterator[CompressedLayer]:
     """Yield the layers that were not finished before, in order; with data, each looks at those that are done."""
     sites = {site.name: site for site in network.sites}
@@ -164,28 +130,18 @@ def fit_layer(one: PlannedLayer, site: Site, seed: int, statistics: PatchStatist
     return CompressedLayer(one, site.layer, f.sequence, f.relative_error, f.response_error, verify(site.layer, f))
 
 
-def sequences_of(layers: Sequence[CompressedLayer]) -> dict[str, ConvSequence]:
-    """Return what has taken the place of convolutions.
-
-    Parameters
-    ----------
-    layers : sequence of CompressedLayer
-        Convolutions.
-
-    Returns
-    -------
-    dict of str to ConvSequence
-        Of those that were replaced.
-    """
-    return {layer.name: layer.sequence for layer in layers if layer.sequence is not None}
+def _left_alone(one: PlannedLayer, site: Site) -> CompressedLayer:
+    return StoredLayer(one, site) if isinstance(site, StoredSite) else CompressedLayer(one, site.layer)
 
 
-def _keep(layer: CompressedLayer, kept: WorkFolder) -> CompressedLayer:
-    """Keep a finished layer; the sequence first, so that what is found is whole."""
+def _keep(layer: CompressedLayer, site: Site, kept: WorkFolder) -> CompressedLayer:
+    """Keep a finished layer; the sequence first, so that what is found is whole. What can be read again is let go."""
     if layer.sequence is not None and layer.report is not None:
         kept.put_sequence(f"layer {layer.name}", layer.sequence)
         values = {"errors": [layer.relative_error, layer.response_error], "report": layer.report.to_dict()}
         kept.put(f"layer {layer.name}", values)
+        if kept.is_kept and isinstance(site, StoredSite):
+            return StoredLayer(layer.planned, site, kept, layer.relative_error, layer.response_error, layer.report)
     return layer
 
 
@@ -194,7 +150,10 @@ def _kept_layer(one: PlannedLayer, site: Site, kept: WorkFolder) -> CompressedLa
     if values is None or sequence is None:
         return None
     kernel, response = values["errors"]
-    return CompressedLayer(one, site.layer, sequence, kernel, response, Report.from_dict(values["report"]))
+    report = Report.from_dict(values["report"])
+    if isinstance(site, StoredSite):
+        return StoredLayer(one, site, kept, kernel, response, report)
+    return CompressedLayer(one, site.layer, sequence, kernel, response, report)
 
 
 def record(layers: Sequence[CompressedLayer]) -> dict[str, Any]:

@@ -26,14 +26,17 @@ def figures(done: Compression) -> tuple[Figure, ...]:
     Returns
     -------
     tuple of Figure
-        MACs, latency, score or else drift, size.
+        MACs, latency, score or else drift, size; of networks that were not run, MACs alone.
     """
     found, macs = done.comparison, _macs(done)
+    fewer = Figure(
+        "Multiply-accumulates", times(*macs, "fewer", "more"), f"{_numbers(macs)} per image ({share(*macs[::-1])})"
+    )
+    if found is None:
+        return fewer, Figure("Output error", "not measured", "the networks were not run")
     size = f"{_bytes(found.n_bytes)} ({share(found.n_bytes[1], found.n_bytes[0])})"
     return (
-        Figure(
-            "Multiply-accumulates", times(*macs, "fewer", "more"), f"{_numbers(macs)} per image ({share(*macs[::-1])})"
-        ),
+        fewer,
         _latency(found),
         _quality(found),
         Figure("File", times(*found.n_bytes, "smaller", "larger"), size),
@@ -54,6 +57,12 @@ def changes(done: Compression) -> tuple[tuple[str, str, str, str], ...]:
         Quantity, before, after, change.
     """
     found, macs, n_parameters = done.comparison, _macs(done), _parameters(done)
+    counts = [
+        (name, short_number(pair[0]), short_number(pair[1]), share(pair[1], pair[0]))
+        for name, pair in (("MACs", macs), ("parameters", n_parameters))
+    ]
+    if found is None:
+        return tuple(counts)
     rows = []
     if found.score is not None:
         scores = found.score
@@ -62,8 +71,7 @@ def changes(done: Compression) -> tuple[tuple[str, str, str, str], ...]:
     median, low, high = (f"{100 * value:.0f}" for value in (found.ratio.median, found.ratio.low, found.ratio.high))
     ratio = f"{median}{SPACE}% ({low} to {high})"
     rows.append((f"latency, {_threads(found)}", before, after, ratio))
-    for name, pair in (("MACs", macs), ("parameters", n_parameters)):
-        rows.append((name, short_number(pair[0]), short_number(pair[1]), share(pair[1], pair[0])))
+    rows += counts
     for name, sizes in (("file", found.n_bytes), ("peak memory", found.memory)):
         if sizes is not None:
             rows.append((name, short_number(sizes[0], "B"), short_number(sizes[1], "B"), share(sizes[1], sizes[0])))

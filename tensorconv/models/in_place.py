@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tensorconv.models.comparison import Comparison
-from tensorconv.models.fitting import CompressedLayer, record, sequences_of
+from tensorconv.models.compressed_layer import CompressedLayer, sequences_of
+from tensorconv.models.fitting import record
 from tensorconv.models.network import Network
 from tensorconv.models.paired_times import Ratio
 from tensorconv.models.work import WorkFolder
@@ -76,7 +77,7 @@ def _without(
     """Return the network with the named layers only."""
     new = tuple(
         one
-        if one.sequence is None or one.name in names
+        if not one.is_replaced or one.name in names
         else CompressedLayer(replace(one.planned, choice=None, note=SLOW_IN_PLACE), one.layer)
         for one in layers
     )

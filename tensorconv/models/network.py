@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,6 +36,37 @@ class Site:
     layer: ConvLayer
     input_sizes: tuple[Size, ...]
     linear: bool = False
+
+
+class StoredSite(Site):
+    """A convolution whose weights stay in their file: they are read whenever the layer is asked for.
+
+    To another process it goes as a plain :class:`Site`, with its weights.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    read : callable
+        Returns the layer.
+    input_sizes : tuple of tuple of int
+        Spatial sizes.
+    linear : bool
+        Whether it is a fully connected layer.
+    """
+
+    def __init__(self, name: str, read: Callable[[], ConvLayer], input_sizes: tuple[Size, ...], linear: bool) -> None:
+        for field, value in (("name", name), ("_read", read), ("input_sizes", input_sizes), ("linear", linear)):
+            object.__setattr__(self, field, value)
+
+    @property
+    def layer(self) -> ConvLayer:
+        """The convolution, as it is read now."""
+        layer: ConvLayer = self.__dict__["_read"]()
+        return layer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Site, (self.name, self.layer, self.input_sizes, self.linear)
 
 
 class Network(Protocol):

@@ -2,59 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+import secrets
+import tempfile
+import weakref
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from onnx import TensorProto
+from onnx import ModelProto, TensorProto
 
 from tensorconv.errors import FormatError
+from tensorconv.models.onnx_walk import tensors_of
+from tensorconv.models.stretch import Stretch
 
-_CHUNK = 2**24
 
-
-@dataclass(frozen=True)
-class Stretch:
-    """Where the bytes of a tensor are: a part of a file.
+class Added:
+    """Tensors that were added to a model with external data: in a temporary file, which goes when this goes.
 
     Parameters
     ----------
-    path : Path
-        The file.
-    offset : int
-        The first byte.
-    length : int
-        How many there are.
+    folder : Path, Added or None
+        Where the data of the model before are.
     """
 
-    path: Path
-    offset: int
-    length: int
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self._location = f"added {secrets.token_hex(16)}"  # no model can know it beforehand
+        handle, name = tempfile.mkstemp(prefix="tensorconv-", suffix=".data")
+        os.close(handle)
+        self._path = Path(name)
+        weakref.finalize(self, self._path.unlink, missing_ok=True)
 
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the bytes, some at a time.
+    def take(self, tensor: TensorProto) -> None:
+        """Move the numbers of a tensor into the file.
 
-        Yields
-        ------
-        bytes
-            The next of them.
-
-        Raises
-        ------
-        FormatError
-            If the file has changed or cannot be read.
+        Parameters
+        ----------
+        tensor : onnx.TensorProto
+            The tensor, with raw data; it is changed, and names the file.
         """
-        left = self.length
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                while left and (chunk := file.read(min(left, _CHUNK))):
-                    left -= len(chunk)
-                    yield chunk
-        except OSError as error:
-            raise FormatError(f"external data {self.path.name} cannot be read: {error}") from error
-        if left:
-            raise FormatError(f"external data {self.path.name} ends {left} bytes early; it changed while being read")
+        offset, length = self._path.stat().st_size, len(tensor.raw_data)
+        with self._path.open("ab") as file:
+            file.write(tensor.raw_data)
+        name_data(tensor, self._location, offset, length)
+
+    def find(self, tensor: TensorProto) -> Stretch | None:
+        """Return where the numbers of a tensor are.
+
+        Parameters
+        ----------
+        tensor : onnx.TensorProto
+            An external tensor.
+
+        Returns
+        -------
+        Stretch or None
+            None where it was not added here.
+        """
+        fields = {str(entry.key): str(entry.value) for entry in tensor.external_data}
+        if fields.get("location") != self._location:
+            return None
+        return Stretch(self._path, int(fields["offset"]), int(fields["length"]))
+
+
+Folder = Path | Added | None
+
+
+def name_data(tensor: TensorProto, location: str, offset: int, length: int) -> None:
+    """Write into a tensor that its numbers are in another file, and drop those that it holds.
+
+    Parameters
+    ----------
+    tensor : onnx.TensorProto
+        The tensor, which is changed.
+    location : str
+        The file.
+    offset, length : int
+        Where in it, in bytes.
+    """
+    tensor.ClearField("raw_data")
+    del tensor.external_data[:]
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
 
 
 def is_external(tensor: TensorProto) -> bool:
@@ -73,15 +102,15 @@ def is_external(tensor: TensorProto) -> bool:
     return bool(tensor.data_location == TensorProto.EXTERNAL)
 
 
-def with_data(tensor: TensorProto, folder: Path | None) -> TensorProto:
+def with_data(tensor: TensorProto, folder: Folder) -> TensorProto:
     """Return a tensor that holds its numbers itself.
 
     Parameters
     ----------
     tensor : onnx.TensorProto
         A tensor; not changed.
-    folder : Path or None
-        Where the model's file is.
+    folder : Path, Added or None
+        Where the model's file is, and what was added to it.
 
     Returns
     -------
@@ -101,15 +130,15 @@ def with_data(tensor: TensorProto, folder: Path | None) -> TensorProto:
     return whole
 
 
-def take_in(tensor: TensorProto, folder: Path | None) -> None:
+def take_in(tensor: TensorProto, folder: Folder) -> None:
     """Put the numbers of a tensor, if they are in another file, into the tensor.
 
     Parameters
     ----------
     tensor : onnx.TensorProto
         The tensor, which is changed.
-    folder : Path or None
-        Where the model's file is.
+    folder : Path, Added or None
+        Where the model's file is, and what was added to it.
 
     Raises
     ------
@@ -123,15 +152,61 @@ def take_in(tensor: TensorProto, folder: Path | None) -> None:
         tensor.raw_data = data
 
 
-def find_data(tensor: TensorProto, folder: Path | None) -> Stretch:
+def with_added(model: ModelProto, folder: Folder) -> ModelProto:
+    """Return a copy of a model that holds the tensors that were added to it.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        The model.
+    folder : Path, Added or None
+        Where the model's file is, and what was added to it.
+
+    Returns
+    -------
+    onnx.ModelProto
+        The copy; other external data stay where they are.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    while isinstance(folder, Added):
+        for tensor in copy.graph.initializer:
+            if folder.find(tensor):
+                take_in(tensor, folder)
+        folder = folder.folder
+    return copy
+
+
+def check_data(model: ModelProto, folder: Folder) -> bool:
+    """Check that everything that a model keeps in other files is there.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        The model.
+    folder : Path, Added or None
+        Where the model's file is, and what was added to it.
+
+    Returns
+    -------
+    bool
+        Whether there is any; FormatError is raised if data are lost, short or outside the folder.
+    """
+    apart = [tensor for tensor in tensors_of(model) if is_external(tensor)]
+    for tensor in apart:
+        find_data(tensor, folder)
+    return bool(apart)
+
+
+def find_data(tensor: TensorProto, folder: Folder) -> Stretch:
     """Return where the numbers of an external tensor are, without reading them.
 
     Parameters
     ----------
     tensor : onnx.TensorProto
         An external tensor.
-    folder : Path or None
-        Where the model's file is.
+    folder : Path, Added or None
+        Where the model's file is, and what was added to it.
 
     Returns
     -------
@@ -143,6 +218,8 @@ def find_data(tensor: TensorProto, folder: Path | None) -> Stretch:
     FormatError
         If there is no such part.
     """
+    if isinstance(folder, Added):
+        return folder.find(tensor) or find_data(tensor, folder.folder)
     if folder is None:
         raise FormatError(
             f"tensor {tensor.name!r} lies in another file, and only a path says in which folder; read the model by its "

@@ -9,16 +9,17 @@ import secrets
 from pathlib import Path
 from typing import BinaryIO
 
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto
 
 from tensorconv.errors import FormatError, ModelError
 from tensorconv.export.files import write_whole
-from tensorconv.models.onnx_external import Stretch, find_data, is_external
+from tensorconv.models.onnx_external import Folder, find_data, is_external, name_data
 from tensorconv.models.onnx_walk import tensors_of
+from tensorconv.models.stretch import Stretch
 
 _DecodeError: type[Exception] = importlib.import_module("google.protobuf.message").DecodeError
 MESSAGE_LIMIT = 2**31 - 1  # bytes that one protocol buffer may have
-_SMALLEST_EXTERNAL = 1024  # bytes; shape inference reads shapes and axes, which must stay in the model
+SMALLEST_EXTERNAL = 1024  # bytes; shape inference reads shapes and axes, which must stay in the model
 _NAME_LENGTH = 16  # digits of the content in the name of the second file
 
 
@@ -75,15 +76,15 @@ def _checked(model: ModelProto, what: str) -> ModelProto:
     return model
 
 
-def file_size(model: ModelProto, folder: Path | None, limit: int = MESSAGE_LIMIT) -> int:
+def file_size(model: ModelProto, folder: Folder, limit: int = MESSAGE_LIMIT) -> int:
     """Return how many bytes the files of a model have.
 
     Parameters
     ----------
     model : onnx.ModelProto
         The model.
-    folder : Path or None
-        Where the file is that it was read from.
+    folder : Path, Added or None
+        Where the file is that it was read from, and what was added.
     limit : int
         Bytes that one file may have.
 
@@ -121,15 +122,15 @@ def is_split(model: ModelProto, limit: int = MESSAGE_LIMIT) -> bool:
     return any(map(is_external, tensors_of(model))) or sum(len(t.raw_data) for t in tensors_of(model)) > limit
 
 
-def split_model(model: ModelProto, folder: Path | None, name: str) -> tuple[ModelProto, list[bytes | Stretch]]:
+def split_model(model: ModelProto, folder: Folder, name: str) -> tuple[ModelProto, list[bytes | Stretch]]:
     """Return a model whose larger tensors are all in one other file, and what that file is to hold.
 
     Parameters
     ----------
     model : onnx.ModelProto
         The model; not changed.
-    folder : Path or None
-        Where its file is.
+    folder : Path, Added or None
+        Where its file is, and what was added.
     name : str
         The name that the other file will have.
 
@@ -149,7 +150,7 @@ def split_model(model: ModelProto, folder: Path | None, name: str) -> tuple[Mode
     small.CopyFrom(model)
     parts: list[bytes | Stretch] = []
     end = 0
-    own = [tensor for tensor in small.graph.initializer if tensor.ByteSize() >= _SMALLEST_EXTERNAL]
+    own = [tensor for tensor in small.graph.initializer if tensor.ByteSize() >= SMALLEST_EXTERNAL]
     for tensor in (*filter(is_external, tensors_of(small)), *(tensor for tensor in own if tensor.raw_data)):
         part: bytes | Stretch
         if is_external(tensor):
@@ -158,17 +159,13 @@ def split_model(model: ModelProto, folder: Path | None, name: str) -> tuple[Mode
         else:
             data: bytes = tensor.raw_data
             part, length = data, len(data)
-        tensor.ClearField("raw_data")
-        del tensor.external_data[:]
-        tensor.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", name), ("offset", end), ("length", length)):
-            tensor.external_data.add(key=key, value=str(value))
+        name_data(tensor, name, end, length)
         parts.append(part)
         end += length
     return small, parts
 
 
-def save_model(path: Path, model: ModelProto, folder: Path | None, limit: int = MESSAGE_LIMIT) -> None:
+def save_model(path: Path, model: ModelProto, folder: Folder, limit: int = MESSAGE_LIMIT) -> None:
     """Write a model whole or not at all: the data, if apart, first and under a name that tells their content.
 
     Parameters
@@ -177,8 +174,8 @@ def save_model(path: Path, model: ModelProto, folder: Path | None, limit: int = 
         Where to.
     model : onnx.ModelProto
         The model.
-    folder : Path or None
-        Where the file is that it was read from.
+    folder : Path, Added or None
+        Where the file is that it was read from, and what was added.
     limit : int
         Bytes that one file may have.
 

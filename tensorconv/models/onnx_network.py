@@ -19,7 +19,8 @@ from tensorconv.models.found import SkippedLayer
 from tensorconv.models.network import Batch, Site, Size
 from tensorconv.models.onnx_check import check_model, opset
 from tensorconv.models.onnx_example import checked_size, example_batch
-from tensorconv.models.onnx_file import file_size, read_model, save_model
+from tensorconv.models.onnx_external import Added, Folder, check_data, with_added
+from tensorconv.models.onnx_file import file_size, is_split, read_model, save_model
 from tensorconv.models.onnx_inputs import Input, check_batches, read_inputs
 from tensorconv.models.onnx_rewrite import rewrite
 from tensorconv.models.onnx_run import Runner
@@ -35,13 +36,14 @@ class OnnxNetwork:
 
     A convolution with stored weights in the main graph is a site; one inside a branch, loop or function, or with
     computed weights, is skipped. Nodes that do the same with the same stored weights are one site. A network that
-    cannot be run still has sites wherever shape inference finds their sizes; ``cannot_run`` is the reason.
+    cannot be run still has sites wherever shape inference finds their sizes; ``cannot_run`` is the reason. Weights in
+    other files stay there: they are read when their layer is asked for.
 
     Parameters
     ----------
     model : onnx.ModelProto
         The model; not to be changed afterwards.
-    folder : Path or None
+    folder : Path, Added or None
         Where its file is, and with it its external data.
     input_size : int, tuple of int or None
         Spatial size of the example's inputs where the network leaves it open.
@@ -52,7 +54,7 @@ class OnnxNetwork:
     """
 
     model: ModelProto = field(repr=False)
-    folder: Path | None = None
+    folder: Folder = None
     input_size: int | Size | None = None
     linear: bool = False
     n_threads: int | None = None
@@ -166,10 +168,8 @@ class OnnxNetwork:
 
         Raises
         ------
-        ModelError
-            If ONNX Runtime cannot run the network, or an output is no tensor.
-        FormatError
-            If external data are lost, short or outside the folder.
+        ModelError, FormatError
+            If ONNX Runtime cannot run it, an output is no tensor, or external data are not all in the folder.
         """
         return self._runner.values([value.name for value in self.model.graph.output], batch)
 
@@ -220,28 +220,24 @@ class OnnxNetwork:
         Returns
         -------
         OnnxNetwork
-            The new network.
-
-        Raises
-        ------
-        ModelError
-            If a name is no site's, a sequence does not fit, or the network's operator set cannot say it.
+            The new network; ModelError is raised if a name is no site's, or a sequence does not fit or cannot be said.
         """
-        new = rewrite(self.model, {self._site(name): sequence for name, sequence in sequences.items()}, record)
+        added = Added(self.folder) if is_split(self.model) else None  # one sequence after the other is in memory
+        pairs = ((self._site(name), sequence) for name, sequence in sequences.items())
+        new = rewrite(self.model, pairs, record, None if added is None else added.take)
         check_model(new)
-        return replace(self, model=new)
+        return replace(self, model=new, folder=added or self.folder)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network, whole or not at all.
 
-        What was read with external data, or is too large for one file, is written as two: the data first, under a name
-        that tells their content, then the network. Data of an earlier network are left to it.
+        With external data, or too large for one file, it is written as two: the data first, under a name that tells
+        their content, then the network. Data of an earlier network are left to it.
 
         Parameters
         ----------
-        path : str or path
+        path : path-like
             Where to.
-
         """
         save_model(Path(path), self.model, self.folder)
 
@@ -251,11 +247,9 @@ class OnnxNetwork:
         Returns
         -------
         onnx.ModelProto
-            A copy; its external data stay where they are.
+            A copy; its external data stay where they are, those of new tensors are in it.
         """
-        copy = ModelProto()
-        copy.CopyFrom(self.model)
-        return copy
+        return with_added(self.model, self.folder)
 
     def to_bytes(self) -> bytes:
         """Return what a file of the network holds.
@@ -266,7 +260,7 @@ class OnnxNetwork:
             The content; external data stay where they are. ModelError is raised if it is too large for one file.
         """
         try:
-            return bytes(self.model.SerializeToString())
+            return bytes(self.proto().SerializeToString())
         except ValueError as error:
             raise ModelError(f"the network is too large for one file; save it to a path instead: {error}") from error
 
@@ -280,7 +274,12 @@ class OnnxNetwork:
         shapes: dict[str, Size] = {}
         try:
             shapes = {name: array.shape for name, array in self.example.items()}
-            return self._runner.shapes(wanted_shapes(self.model, linear=self.linear), self.example), ""
+            wanted = wanted_shapes(self.model, linear=self.linear)
+            if check_data(self.model, self.folder):  # then it is not loaded to find them, if that can be
+                inferred = infer_shapes(self.model, shapes)
+                if inferred.keys() >= set(wanted):
+                    return inferred, ""
+            return self._runner.shapes(wanted, self.example), ""
         except ModelError as error:
             return infer_shapes(self.model, shapes), str(error)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
@@ -11,6 +11,7 @@ from tensorconv.errors import GeometryError, ModelError
 from tensorconv.export.onnx_tensors import STANDARD
 from tensorconv.layers import ConvSequence, as_sequence
 from tensorconv.models.onnx_check import opset
+from tensorconv.models.onnx_file import SMALLEST_EXTERNAL
 from tensorconv.models.onnx_sites import OnnxSite, spatial_size
 from tensorconv.models.onnx_walk import all_names, reads, stored_names
 from tensorconv.models.onnx_write import Written, write_convolutions, write_linear
@@ -19,17 +20,25 @@ _FIRST_IR_WITHOUT_INPUTS = 4  # before it, every initializer is an input of the 
 _RECORD = "tensorconv"
 
 
-def rewrite(model: ModelProto, sites: Mapping[OnnxSite, ConvSequence], record: str = "") -> ModelProto:
+def rewrite(
+    model: ModelProto,
+    sites: Iterable[tuple[OnnxSite, ConvSequence]],
+    record: str = "",
+    store: Callable[[TensorProto], None] | None = None,
+) -> ModelProto:
     """Return a model with sequences at some sites.
 
     Parameters
     ----------
     model : onnx.ModelProto
         The model; not changed.
-    sites : mapping of OnnxSite to ConvSequence
-        What comes where. New nodes and initializers are named after the site; the name of a site's output stays.
+    sites : iterable of (OnnxSite, ConvSequence)
+        What comes where, taken one after the other. New nodes and initializers are named after the site; the name of a
+        site's output stays.
     record : str
         Text that goes into the metadata under "tensorconv"; none where it is empty.
+    store : callable, optional
+        Takes the numbers out of a large new tensor; by default they stay in the model.
 
     Returns
     -------
@@ -43,8 +52,7 @@ def rewrite(model: ModelProto, sites: Mapping[OnnxSite, ConvSequence], record: s
     """
     new = ModelProto()
     new.CopyFrom(model)
-    if sites:
-        _splice(new, sites)
+    _splice(new, sites, store)
     if record:
         _drop(new.metadata_props, {_RECORD})
         new.metadata_props.add(key=_RECORD, value=record)
@@ -88,22 +96,29 @@ def _listed(values: tuple[object, ...]) -> str:
     return ", ".join(map(str, values))
 
 
-def _splice(model: ModelProto, sites: Mapping[OnnxSite, ConvSequence]) -> None:
+def _splice(
+    model: ModelProto, sites: Iterable[tuple[OnnxSite, ConvSequence]], store: Callable[[TensorProto], None] | None
+) -> None:
     graph, version = model.graph, opset(model)
     names = all_names(model)
     written: dict[int, list[NodeProto]] = {}
     gone: set[int] = set()
     tensors: list[TensorProto] = []
-    for site, given in sites.items():
+    for site, given in sites:
         sequence = as_sequence(given)
         check_fit(site, sequence)
         new_nodes, new_tensors = _uses(site, sequence, version, names)
         names |= {name for node_list in new_nodes for node in node_list for name in (node.name, *node.output)}
         names |= {tensor.name for tensor in new_tensors}
+        for tensor in new_tensors:
+            if store is not None and len(tensor.raw_data) >= SMALLEST_EXTERNAL:
+                store(tensor)
         tensors += new_tensors
         for use, node_list in zip(site.uses, new_nodes, strict=True):
             written[use.nodes[0]] = node_list
             gone.update(use.nodes)
+    if not written:
+        return
     old = list(graph.node)
     kept = [node for i, old_node in enumerate(old) for node in written.get(i, () if i in gone else (old_node,))]
     kept = _without_unread(graph, kept, {name for i in gone for name in old[i].input})

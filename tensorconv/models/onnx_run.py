@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as states
 from tensorconv.arrays import Array
 from tensorconv.errors import ModelError, TensorconvError
 from tensorconv.export.onnx_tensors import STANDARD
-from tensorconv.models.onnx_external import take_in, with_data
+from tensorconv.models.onnx_external import Folder, take_in, with_data
 from tensorconv.models.onnx_shapes import infer_shapes
 from tensorconv.models.onnx_walk import all_names, reads, stored_names, tensors_of
 
@@ -38,14 +37,14 @@ class Runner:
     ----------
     model : onnx.ModelProto
         The model; not changed.
-    folder : Path or None
+    folder : Path, Added or None
         Where its file is.
     n_threads : int or None
         Threads of one operator; all cores where None.
     """
 
     model: ModelProto
-    folder: Path | None
+    folder: Folder
     n_threads: int | None = None
     _checked: set[tuple[Any, ...]] = field(default_factory=set, init=False, repr=False)
     _sessions: OrderedDict[tuple[tuple[str, ...], bool], Any] = field(
@@ -193,7 +192,7 @@ def _give_shapes(part: ModelProto) -> None:
         value.name = shape
 
 
-def _start(part: ModelProto, folder: Path | None, n_threads: int | None) -> Any:
+def _start(part: ModelProto, folder: Folder, n_threads: int | None) -> Any:
     """Return a session of a model, which is changed: its tensors go over as arrays, no file is named any more."""
     if not any(entry.domain in STANDARD for entry in part.opset_import):
         raise ModelError("ONNX Runtime cannot run the network: it imports no version of ONNX's operators")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from tensorconv.export.onnx_tensors import STANDARD
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer
 from tensorconv.models.found import SkippedLayer
-from tensorconv.models.network import Site
+from tensorconv.models.network import Site, StoredSite
 from tensorconv.models.onnx_fold import fold_bias, fold_norm, row
 from tensorconv.models.onnx_stored import StoredGraph, input_name, number
 from tensorconv.models.onnx_walk import inner_nodes
@@ -63,8 +65,8 @@ class OnnxSite:
     ----------
     name : str
         Its name, unique in the network.
-    layer : ConvLayer
-        The convolution.
+    held : ConvLayer or callable
+        The convolution, or what reads it.
     operator : {"Conv", "ConvTranspose", "Gemm", "MatMul"}
         Type of its nodes.
     uses : tuple of Use
@@ -72,9 +74,14 @@ class OnnxSite:
     """
 
     name: str
-    layer: ConvLayer
+    held: ConvLayer | Callable[[], ConvLayer]
     operator: str
     uses: tuple[Use, ...]
+
+    @property
+    def layer(self) -> ConvLayer:
+        """The convolution."""
+        return self.held if isinstance(self.held, ConvLayer) else self.held()
 
     @property
     def linear(self) -> bool:
@@ -85,13 +92,15 @@ class OnnxSite:
     def site(self) -> Site:
         """What the planner sees of it."""
         sizes = tuple(spatial_size(use.shape, self.linear) for use in self.uses)
-        return Site(self.name, self.layer, sizes, self.linear)
+        if isinstance(self.held, ConvLayer):
+            return Site(self.name, self.held, sizes, self.linear)
+        return StoredSite(self.name, self.held, sizes, self.linear)
 
 
 def find_sites(
     model: ModelProto, stored: StoredGraph, shapes: Mapping[str, Shape], *, linear: bool, unknown: str
 ) -> tuple[tuple[OnnxSite, ...], tuple[SkippedLayer, ...]]:
-    """Return the convolutions of a model.
+    """Return the convolutions of a model; what is in other files is read again at each use, the last layer kept.
 
     Parameters
     ----------
@@ -115,8 +124,14 @@ def find_sites(
     """
     kinds = CONVOLUTIONS + (LINEAR if linear else ())
     uses: dict[tuple[Any, ...], list[Use]] = {}
-    layers: dict[tuple[Any, ...], tuple[ConvLayer, str]] = {}
+    layers: dict[tuple[Any, ...], tuple[ConvLayer | None, str]] = {}  # None where it is read again
     skipped = []
+
+    @lru_cache(maxsize=1)
+    def read(place: int, name: str) -> ConvLayer:
+        _, layer, _ = _read(stored, place, model.graph.node[place], shapes, unknown)
+        return replace(layer, name=name)
+
     for i, node in enumerate(model.graph.node):
         if node.op_type in _RELATED:
             skipped.append(SkippedLayer(_name(node), _RELATED[node.op_type]))
@@ -127,15 +142,17 @@ def find_sites(
         except TensorconvError as error:
             skipped.append(SkippedLayer(_name(node), str(error)))
             continue
-        layers.setdefault(key, (layer, node.op_type))
+        layers.setdefault(key, (None if stored.is_apart(input_name(node, 1)) else layer, node.op_type))
         uses.setdefault(key, []).append(use)
     sites: dict[str, OnnxSite] = {}
-    for key, (layer, operator) in layers.items():
-        first = model.graph.node[uses[key][0].nodes[0]]
+    for key, (first_layer, operator) in layers.items():
+        place = uses[key][0].nodes[0]
+        first = model.graph.node[place]
         name = _name(first)
         while name in sites:
             name = first.output[0] if name == first.name else f"{name}'"
-        sites[name] = OnnxSite(name, replace(layer, name=name), operator, tuple(uses[key]))
+        held = partial(read, place, name) if first_layer is None else replace(first_layer, name=name)
+        sites[name] = OnnxSite(name, held, operator, tuple(uses[key]))
     return tuple(sites.values()), (*skipped, *_hidden(model))
 
 
@@ -174,12 +191,7 @@ def spatial_size(shape: Shape, linear: bool) -> Shape:
     tuple of int
         The size; of a fully connected layer the number of rows per entry of the batch.
     """
-    if not linear:
-        return shape[2:]
-    rows = 1
-    for size in shape[1:-1]:
-        rows *= size
-    return (rows,)
+    return (math.prod(shape[1:-1]),) if linear else shape[2:]
 
 
 def channels_second(value: Array, linear: bool) -> Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
@@ -12,7 +11,7 @@ from tensorconv.arrays import Array
 from tensorconv.errors import FormatError, ModelError
 from tensorconv.export.onnx_node import label
 from tensorconv.export.onnx_tensors import read_tensor, stored_tensors
-from tensorconv.models.onnx_external import with_data
+from tensorconv.models.onnx_external import Folder, is_external, with_data
 from tensorconv.models.onnx_walk import reads
 
 
@@ -24,12 +23,12 @@ class StoredGraph:
     ----------
     graph : onnx.GraphProto
         The graph; not changed.
-    folder : Path or None
+    folder : Path, Added or None
         Where the model's file is.
     """
 
     graph: GraphProto
-    folder: Path | None
+    folder: Folder
 
     @cached_property
     def tensors(self) -> dict[str, TensorProto]:
@@ -60,6 +59,21 @@ class StoredGraph:
         """
         places = self.readers.get(name, [])
         return places[0] if len(places) == 1 and places[0] >= 0 else None
+
+    def is_apart(self, name: str) -> bool:
+        """Return whether a stored value lies in another file.
+
+        Parameters
+        ----------
+        name : str
+            The value.
+
+        Returns
+        -------
+        bool
+            Whether it does.
+        """
+        return name in self.tensors and is_external(self.tensors[name])
 
     def array(self, name: str, what: str) -> Array:
         """Return a stored value as an array.

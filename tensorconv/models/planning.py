@@ -13,11 +13,11 @@ from tensorconv.models.candidates import Candidate, candidates, cost, dense
 from tensorconv.models.choosing import Clock, Curve, choose
 from tensorconv.models.drift import Evaluate, drift_by_output, scored
 from tensorconv.models.network import Batch, Network, Site
-from tensorconv.models.parallel import in_parallel
 from tensorconv.models.plan import Plan, PlannedLayer, fingerprint
 from tensorconv.models.progress import Progress, Watch, unwatched
 from tensorconv.models.settings import Settings
 from tensorconv.models.work import WorkFolder
+from tensorconv.parallel import in_parallel
 from tensorconv.statistics import PatchStatistics
 
 HOPELESS = 1e12  # squared effect of what makes outputs infinite, or no numbers
@@ -35,7 +35,7 @@ def make_plan(
     evaluate: Evaluate | None = None,
     clock: Clock | None = None,
     work: WorkFolder | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
     watch: Watch = unwatched,
 ) -> Plan:
     """Plan what every convolution of a network is to become.
@@ -54,8 +54,8 @@ def make_plan(
         What measures latency; needed if settings ask for it.
     work : WorkFolder, optional
         Where finished parts are kept.
-    jobs : int
-        Processes that look at layers at the same time.
+    jobs : int or None
+        Processes that look at layers at the same time; None for what joblib is configured to.
     watch : callable
         Is told of the progress.
 
@@ -138,7 +138,7 @@ def _looked(
     settings: Settings,
     batches: Sequence[Batch] | None,
     kept: WorkFolder,
-    jobs: int,
+    jobs: int | None,
     probed: bool,
 ) -> Iterator[tuple[Site, Looked]]:
     """Yield every convolution with its candidates, in order; those that were finished before are not made again."""

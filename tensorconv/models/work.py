@@ -51,6 +51,11 @@ class WorkFolder:
         self._path.mkdir(parents=True, exist_ok=True)
         write_whole(self._path / _KEY, key.encode())
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a folder, so that parts can be had again."""
+        return self._path is not None
+
     def get(self, name: str) -> Any:
         """Return a finished part.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tensorconv.integers import per_axis
-from tensorconv.layers import ChannelwiseLayer, ConvLayer, PermuteLayer
+from tensorconv.layers import ChannelwiseLayer, ConvLayer, PermuteLayer, as_sequence
 from tensorconv.plots.style import BLACK, GREY, SKY, axes_of
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def chain(sequence: Any, input_size: int | Sequence[int], *, ax: Axes | None = N
     GeometryError
         If the size is none of an input.
     """
-    whole = sequence.sequence
+    whole = as_sequence(sequence)
     size = per_axis("input_size", input_size, whole.ndim, at_least=1)
     total = whole.macs(size)
     (ax,) = axes_of(ax, 1, (6.4, 0.7 + 0.85 * len(whole)))

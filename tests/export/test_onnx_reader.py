@@ -383,6 +383,11 @@ def test_data_beside_the_file_are_found_by_its_path(tmp_path: Path) -> None:
     (tmp_path / "m.data").rename(tmp_path / "elsewhere")
     with pytest.raises(FormatError, match="initializer w cannot be loaded"):
         load(path, "onnx")
+    long = onnx.load(str(path), load_external_data=False)
+    next(entry for entry in long.graph.initializer[0].external_data if entry.key == "location").value = "x" * 5000
+    path.write_bytes(long.SerializeToString())
+    with pytest.raises(FormatError, match="initializer w cannot be loaded"):
+        load(path, "onnx")
 
 
 def cut(content: bytes, rng: np.random.Generator) -> bytes:

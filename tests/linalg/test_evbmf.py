@@ -219,7 +219,11 @@ def test_a_known_noise_variance_is_used_and_given_back() -> None:
 WRONG: dict[str, tuple[Any, Any, str]] = {
     "vector": (np.ones(3), None, r"^matrix must have two axes, neither of them empty, got shape \(3,\)$"),
     "empty": (np.ones((0, 3)), None, r"^matrix must have two axes, neither of them empty, got shape \(0, 3\)$"),
-    "nan": (np.full((2, 2), np.nan), None, "^matrix must hold finite numbers only; replace nan and inf first$"),
+    "nan": (
+        np.full((2, 2), np.nan),
+        None,
+        "^matrix must hold finite numbers only, got NaN or inf; replace or leave them out first$",
+    ),
     "negative": (np.eye(2), -1.0, "^noise_variance must be a finite number at least 0, got -1.0$"),
     "no number": (np.eye(2), math.nan, "^noise_variance must be a finite number at least 0, got nan$"),
     "infinite": (np.eye(2), math.inf, "^noise_variance must be a finite number at least 0, got inf$"),

@@ -19,9 +19,10 @@ from torch import nn
 import tensorconv as tc
 from tensorconv.demo import NETWORK
 from tensorconv.errors import ModelError
+from tensorconv.models.compressed_layer import CompressedLayer
 from tensorconv.models.compressing import apply_plan, compress, plan_network
 from tensorconv.models.compression import Compression
-from tensorconv.models.fitting import CompressedLayer, fit
+from tensorconv.models.fitting import fit
 from tensorconv.models.network import Network
 from tensorconv.models.opening import open_network
 from tensorconv.models.plan import Plan
@@ -326,7 +327,7 @@ def test_a_score_is_compared_before_and_after(x: np.ndarray) -> None:
 def test_a_request_that_does_not_fit_is_refused_by_name() -> None:
     with pytest.raises(ModelError, match="exactly one of budget and error"):
         compress(graph())
-    with pytest.raises(ModelError, match="jobs must be an integer of at least 1, got 0"):
+    with pytest.raises(ModelError, match="jobs must be an integer of at least 1, or None, got 0"):
         compress(graph(), budget=0.6, jobs=0, **FAST)
     with pytest.raises(ModelError, match=r"budget=0.001 of macs cannot be met: 0\.[0-9]+ is the least"):
         compress(graph(), budget=0.001, **FAST)

@@ -15,8 +15,9 @@ from models.onnx_graphs import model, node
 import tensorconv as tc
 from tensorconv.errors import ModelError
 from tensorconv.models.candidates import Candidate, dense
+from tensorconv.models.compressed_layer import CompressedLayer
 from tensorconv.models.drift import drift_by_output
-from tensorconv.models.fitting import CompressedLayer, fit, fit_layer
+from tensorconv.models.fitting import fit, fit_layer
 from tensorconv.models.onnx_network import OnnxNetwork
 from tensorconv.models.plan import Plan, PlannedLayer, fingerprint
 from tensorconv.models.planning import observed

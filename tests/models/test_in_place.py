@@ -9,7 +9,8 @@ import pytest
 import tensorconv as tc
 from tensorconv.demo import NETWORK
 from tensorconv.models.comparison import Comparison
-from tensorconv.models.fitting import CompressedLayer, fit
+from tensorconv.models.compressed_layer import CompressedLayer
+from tensorconv.models.fitting import fit
 from tensorconv.models.in_place import SLOW_IN_PLACE, faster_in_place
 from tensorconv.models.network import Network
 from tensorconv.models.opening import open_network
