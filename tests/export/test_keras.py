@@ -832,6 +832,6 @@ def test_the_memory_of_a_large_model_is_one_copy() -> None:
 @only_jax
 def test_all_of_this_holds_on_the_torch_backend() -> None:
     environment = os.environ | {"KERAS_BACKEND": "torch"}
-    command = [sys.executable, "-m", "pytest", str(Path(__file__)), "-q", "-n0", "-p", "no:cacheprovider", "-k", "not memory"]
+    command = [sys.executable, "-m", "pytest", __file__, "-q", "-n0", "-p", "no:cacheprovider", "-k", "not memory"]
     answer = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, cwd=ROOT)
     assert answer.returncode == 0, answer.stdout
