@@ -18,7 +18,7 @@ from tensorconv.linalg import one_blas_thread
 
 U64 = 2.0**-53
 SMALL = 16  # matrices up to this size have their eigenvalues computed as a stack
-TOGETHER = 8  # frequencies at a time
+TOGETHER, TOGETHER_ENTRIES = 8, 2**21  # frequencies at a time, and entries of their matrices
 LEVEL_STEP = 1e-5  # looseness of a certified level that spares computing the eigenvalues of close runners-up
 
 
@@ -189,7 +189,8 @@ def _transfer_samples(blocks: Array, samples: list[int]) -> Iterator[Array]:
     flat = blocks.reshape(n_groups, n_out, n_in, -1)
     grid = itertools.product(*map(range, samples))
     wanted = (index for index in grid if tuple(-i % n for i, n in zip(index, samples, strict=True)) >= index)
-    while indices := list(itertools.islice(wanted, TOGETHER)):
+    together = max(1, min(TOGETHER, TOGETHER_ENTRIES // (n_out * n_in)))
+    while indices := list(itertools.islice(wanted, together)):
         waves = np.stack([_wave(index, samples, taps) for index in indices])
         parts = np.stack([waves.real, waves.imag]).reshape(-1, flat.shape[-1])
         for block in [flat] if min(n_out, n_in) <= SMALL else flat[:, None]:

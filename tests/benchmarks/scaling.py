@@ -242,8 +242,8 @@ def _hours(seconds: float) -> str:
 
 TEXT = """# Beyond one machine, and beyond its memory
 
-Made by `OPENBLAS_NUM_THREADS=1 python tests/benchmarks/scaling.py --write docs/scaling.md`, on a machine that did
-other work too: single runs of wall time, good to a third or so.
+Made by `OPENBLAS_NUM_THREADS=1 python tests/benchmarks/scaling.py --write docs/scaling.md`, on a machine that did other
+work too: single runs of wall time, of which the order of magnitude counts.
 
 ## Workers
 
