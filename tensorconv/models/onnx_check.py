@@ -74,7 +74,7 @@ def opset(model: ModelProto) -> int:
 def _check_names(model: ModelProto) -> None:
     """Refuse names that are bytes: protocol buffers hand back so what is not UTF-8."""
     graph = model.graph
-    values = [value.name for value in (*graph.input, *graph.output, *graph.value_info)] + list(stored_names(graph))
+    values = [one.name for one in (graph, *graph.input, *graph.output, *graph.value_info)] + list(stored_names(graph))
     for node in (*graph.node, *inner_nodes(graph.node), *(n for function in model.functions for n in function.node)):
         values += [node.name, node.op_type, node.domain, *node.input, *node.output]
         values += [attribute.name for attribute in node.attribute]

@@ -85,6 +85,14 @@ def test_names_must_be_text():
         check_model(made)
 
 
+def test_the_graphs_name_must_be_text():
+    made = small()
+    made.graph.name = "abcdef"
+    broken = onnx.ModelProto.FromString(made.SerializeToString().replace(b"abcdef", b"abc\xffef"))
+    with pytest.raises(FormatError, match=r"the network is broken: the name b'abc\\xffef' is not UTF-8"):
+        check_model(broken)
+
+
 @pytest.mark.parametrize("versions", [[], [6], [12, 13]])
 def test_one_operator_set_from_7_on(versions):
     made = small()
