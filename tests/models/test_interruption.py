@@ -22,11 +22,19 @@ OLD = b"the old network"
 
 @contextmanager
 def started(out: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a compression in a process group of its own, with latencies remembered beside the output's folder."""
+    """Run a compression in a process group of its own, with latencies remembered beside the output's folder.
+
+    It is nice, so that it cannot end before the one that is to interrupt it has its turn.
+    """
     environment = {**os.environ, "XDG_CACHE_HOME": str(out.parent.with_suffix(".cache")), "OPENBLAS_NUM_THREADS": "1"}
     arguments = [*COMMAND, str(out), "--budget", "0.6", "--method", "svd", *options]
     with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, start_new_session=True
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=lambda: os.nice(10),
     ) as process:
         yield process
 
@@ -86,14 +94,14 @@ def test_resuming_after_kills_gives_the_same_bits(tmp_path, data, whole, kind, n
 def test_an_interrupted_run_says_how_to_go_on(tmp_path):
     out, work = tmp_path / "out.onnx", tmp_path / "out.onnx.work"
     with started(out, "--even-if-slower") as process:
-        end_when(process, work, 4, 0, signal.SIGINT)
+        end_when(process, work, 3, 0, signal.SIGINT)
         said = process.stderr.read().decode()
         assert process.stdout.read() == b""
     assert process.returncode == 130
     assert said == f"tensorconv: interrupted; what is finished is kept in {work}, --resume goes on\n"
     assert not out.exists()
     parts = {path: path.stat().st_mtime_ns for path in work.iterdir() if path.name != "run.json"}
-    assert len(parts) >= 3
+    assert len(parts) >= 2
     with started(out, "--even-if-slower", "--resume") as process:
         end_when(process, work, 9, 0, signal.SIGKILL)
     assert all(path.stat().st_mtime_ns == when for path, when in parts.items())  # they were not made again

@@ -198,6 +198,7 @@ def test_a_layer_opens_by_keyboard_to_its_curve_and_its_proof(
         assert chain.get_by_role("row").count() == 1 + len(one.sequence)
         details.get_by_text("Numbers of this chart").first.press("Enter")
         rows = details.get_by_role("table", name="Error of the candidates against MACs").get_by_role("row")
+        rows.first.wait_for()
         assert rows.count() == 1 + n_points
         button.press("Enter")
         assert not details.is_visible()
