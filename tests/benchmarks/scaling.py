@@ -274,9 +274,9 @@ any worker and merges neighbours pairwise, in an order that depends on the numbe
 
 {workers}
 
-Both workers and the scheduler share two cores that are threads of one physical core: they share its arithmetic units
-and caches, so two workers cannot be twice as fast as one here. What else runs on the machine slows a worker as it
-slows any process, and a task is a whole layer: a worker on a busy core holds the others up at the end.
+Both workers, the scheduler and the process that asks share two cores, and other programs had most of these when the
+times were taken: they say what a worker costs on a full machine, not how two free ones scale. A task is a whole layer:
+a worker on a busy core holds the others up at the end.
 
 ## How the cost grows
 
