@@ -192,7 +192,6 @@ def save_model(path: Path, model: ModelProto, folder: Folder, limit: int = MESSA
     _, parts = split_model(model, folder, "")
     home = path.resolve().parent
     temporary = home / f".tensorconv-{secrets.token_hex(8)}.tmp"
-    unnamed, name = False, ""
     try:
         with temporary.open("xb") as file:
             name = _data_name(path.stem, _write_parts(file, parts))
@@ -200,14 +199,10 @@ def save_model(path: Path, model: ModelProto, folder: Folder, limit: int = MESSA
         content = small.SerializeToString()
         if len(content) > limit:
             raise ModelError(f"the model has {len(content)} bytes without its tensors, a file may have {limit}")
-        unnamed = not (home / name).exists()
         temporary.replace(home / name)
         write_whole(path, content)
-        unnamed = False
     finally:
         temporary.unlink(missing_ok=True)
-        if unnamed:  # data that no model speaks of would only fill the disk
-            (home / name).unlink(missing_ok=True)
 
 
 def _write_parts(file: BinaryIO, parts: list[bytes | Stretch]) -> str:
