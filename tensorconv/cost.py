@@ -35,6 +35,7 @@ class Stored(NamedTuple):
 
 Chain = Sequence[tuple[Shape, ConvGeometry] | tuple[Shape, ConvGeometry, Stored]]
 MEASURES = ("macs", "parameters", "bytes")
+IN_WORDS = {"macs": "MACs", "parameters": "parameters", "bytes": "bytes moved"}
 
 
 def chain_output_size(chain: Chain, input_size: PerAxis) -> Shape:

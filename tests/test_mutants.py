@@ -327,7 +327,7 @@ def unordered_bias(patch: Patch) -> None:
 
 def repeated_border(patch: Patch) -> None:
     modes = {"reflect": "symmetric", "replicate": "edge", "circular": "wrap"}
-    patch.setattr(module("convolution.pad"), "_NUMPY_MODES", modes)
+    patch.setattr(module("convolution.pad"), "NUMPY_MODES", modes)
 
 
 def clamped_padding(patch: Patch) -> None:

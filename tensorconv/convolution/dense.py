@@ -96,13 +96,27 @@ class Dense:
         return sum(n_tiles(self.way.n_positions, VECTOR_BYTES // self.bias.itemsize, self.weights.shape[1])[1:])
 
     @cached_property
+    def n_kept(self) -> int:
+        """Tiles whose tables are kept: all, or none where these would be large."""
+        return self.n_tiles if self.n_tiles * self._table_bytes <= TABLE_BYTES else 0
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of weights and of the tables that are kept."""
+        return self.weights.nbytes + self.n_kept * self._table_bytes
+
+    @property
+    def _table_bytes(self) -> int:
+        size = self.bias.itemsize
+        outputs = 0 if self.way.contiguous else TILE_VECTORS * VECTOR_BYTES // size
+        return 8 * ((self.way.n_taps + 2) * self.way.slots(size) + outputs + 3)
+
+    @cached_property
     def tables(self) -> Tables:
-        """What the positions of every tile touch, or tables of no tile where these would be large."""
+        """What the positions of every tile touch whose tables are kept."""
         axes, way, size = self.way.axes, self.walk_numbers, self.bias.itemsize
-        per_tile = (self.way.n_taps + 2) * self.way.slots(size) * 8
-        n = self.n_tiles if self.n_tiles * per_tile <= TABLE_BYTES else 0
-        tables = empty_tables(n, axes, way, VECTOR_BYTES // size)
-        fill_tables(axes, way, self.weights.shape[1], 0, n, size, tables)
+        tables = empty_tables(self.n_kept, axes, way, VECTOR_BYTES // size)
+        fill_tables(axes, way, self.weights.shape[1], 0, self.n_kept, size, tables)
         return tables
 
     def __call__(self, x: Array, y: Array, *, looks: bool | None = None, alone: bool = False) -> bool:

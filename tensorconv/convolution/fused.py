@@ -86,6 +86,11 @@ class Fused:
     bands: tuple[Band, ...]
     n_macs: int
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of weights and tables, which every band has of its own."""
+        return sum(plan.n_bytes for band in self.bands for plan in band.plans)
+
     def __call__(self, x: Array, y: Array) -> bool:
         """Apply the sequence to x (B, C, L), into y (B, O, P); return whether x is finite for sure."""
         counter = np.zeros(3, np.int64)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tensorconv.arrays import Array
 from tensorconv.layers import PadLayer
-
-_NUMPY_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+from tensorconv.layers.pad import NUMPY_MODES
 
 
 def pad_by_values(x: Array, layer: PadLayer) -> Array:
@@ -33,5 +30,5 @@ def pad_by_values(x: Array, layer: PadLayer) -> Array:
         If an axis is too short to be mirrored or wrapped this far.
     """
     layer.output_size(x.shape[2:])
-    padded: Array = np.pad(x, ((0, 0), (0, 0), *layer.padding), mode=_NUMPY_MODES[layer.mode])
+    padded: Array = np.pad(x, ((0, 0), (0, 0), *layer.padding), mode=NUMPY_MODES[layer.mode])
     return padded

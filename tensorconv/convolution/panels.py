@@ -55,7 +55,7 @@ def dense_tiles(
     task : ndarray of int64, shape (4,)
         Out-channels per group, tiles per pass over the weights, tiles and blocks of out-channels per claim.
     tables : tuple of ndarray
-        The tables of all tiles, as :func:`tile_tables` gives them, or of none: then they are made here.
+        The tables of all tiles, as :func:`fill_tables` fills them, or of none: then they are made here.
     blend : tuple of ndarray
         The fields of Blend.
     y : ndarray, shape (B, G O P)
@@ -136,11 +136,11 @@ def dense_tiles(
                         masks[entry].ctypes.data,
                     )
                     whole = n == nv and targets[entry, n - 1] == (n - 1) * VECTOR_BYTES  # a piece is a vector
-                    packs = step == 1 and n > 1 and whole and t < whole_tiles  # while the first block is multiplied
-                    packs = packs and not is_blended
+                    # while the first block is multiplied
+                    packs = step == 1 and n > 1 and whole and t < whole_tiles and not is_blended
                     if is_blended:
                         for j in range(2):  # fours of channels, and what is left of them
-                            done, at_a_time = (0, 4) if j == 0 else (k_rows // 4 * 4, 1)
+                            done = 0 if j == 0 else k_rows // 4 * 4
                             times = k_rows // 4 if j == 0 else k_rows - done
                             blending = (
                                 panel + done * pitch, pitch, target, offsets.ctypes.data, n_taps,
@@ -148,7 +148,7 @@ def dense_tiles(
                                 factors.ctypes.data + (k0 + done) * n_taps * size,
                                 constants.ctypes.data + (k0 + done) * size, times,
                             )  # fmt: skip
-                            if times > 0 and at_a_time == 4:
+                            if times > 0 and j == 0:
                                 blend4(x, blending)
                             elif times > 0:
                                 blend1(x, blending)

@@ -7,9 +7,9 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,11 +21,21 @@ from tensorconv.convolution.transposed import plan_transposed
 from tensorconv.convolution.vectors import VECTOR_BYTES
 from tensorconv.layers import ConvLayer
 
-KEPT_BYTES = 2**26  # of weights laid out for layers that were run last
+KEPT_BYTES = 2**26  # of weights laid out, and tables, for layers that were run last
 ALIGNMENT = 64
 
-Path = Callable[[Array, Array], bool]
 Key = tuple[tuple[int, ...], tuple[int, ...], str, bool]
+
+
+class Path(Protocol):
+    """How a layer or a sequence is run: data (B, C, L) into an output (B, O, P)."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that are kept for the next call."""
+
+    def __call__(self, x: Array, y: Array) -> bool:
+        """Return whether the data are finite for sure."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,20 +44,22 @@ class Plan:
 
     Parameters
     ----------
-    path : callable
-        Convolves data (B, C, L) into an output (B, O, P), and returns whether the data are finite for sure.
+    path : Path
+        Convolves data into an output, and tells whether the data are finite for sure.
     out_channels : int
         O.
     output_size : tuple of int
         Spatial size of the output.
-    n_bytes : int
-        What the plan keeps of the weights.
     """
 
     path: Path
     out_channels: int
     output_size: tuple[int, ...]
-    n_bytes: int
+
+    @cached_property
+    def n_bytes(self) -> int:
+        """Bytes of weights and tables that the plan keeps."""
+        return self.path.n_bytes
 
     def __call__(self, x: Array) -> Array:
         """Apply the layer to x of shape (B, C, *L) and of the planned size and type."""
@@ -174,10 +186,9 @@ def _plan(layers: tuple[ConvLayer, ...], size: tuple[int, ...], dtype: np.dtype[
         size = output_size
     if len(parts) > 1 and (not fast or any(part.geometry.transposed for part in parts)):
         return None
-    n_bytes = sum(part.n_bytes for part in parts)
     parts = joined(parts) if len(parts) > 1 else parts
     path = _path(parts[0], fast) if len(parts) == 1 else plan_fused(parts)
-    return None if path is None else Plan(path, layers[-1].out_channels, size, n_bytes)
+    return None if path is None else Plan(path, layers[-1].out_channels, size)
 
 
 def _path(part: Part, fast: bool) -> Path | None:

@@ -78,6 +78,11 @@ class Rows:
         """Multiply-accumulates per image."""
         return self.weights.size * self.way.n_positions
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of weights and tables."""
+        return self.weights.nbytes + self.row_bits.nbytes + self.column_bits.nbytes
+
     def __call__(self, x: Array, y: Array, *, looks: bool | None = None, alone: bool = False) -> bool:
         """Convolve x (B, G I, L) into y (B, G O, P); return whether x is finite for sure."""
         x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)

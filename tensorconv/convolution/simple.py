@@ -42,6 +42,11 @@ class Simple:
     bias: Array
     tile: int
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the weights."""
+        return self.weights.nbytes
+
     def __call__(self, x: Array, y: Array) -> bool:
         """Convolve x (B, C, L) into y (B, O, P); return whether x is finite."""
         tasks = self._transposed_tasks(x, y) if self.transposed else self._tasks(x, y)

@@ -68,6 +68,11 @@ class Transposed:
     covers: bool
     touches_all: bool
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of weights and tables."""
+        return sum(phase.n_bytes for phase in self.phases)
+
     def __call__(self, x: Array, y: Array) -> bool:
         """Convolve x (B, C, L) into y (B, O, P); return whether x is finite for sure."""
         if not self.covers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 from tensorconv.errors import ModelError
 from tensorconv.layers import ConvLayer, ConvSequence
@@ -110,9 +110,7 @@ class _Sequences(Mapping[str, ConvSequence]):
         self._layers = {layer.name: layer for layer in layers if layer.is_replaced}
 
     def __getitem__(self, name: str) -> ConvSequence:
-        sequence: Any = self._layers[name].sequence
-        found: ConvSequence = sequence
-        return found
+        return cast(ConvSequence, self._layers[name].sequence)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layers)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import tensorconv
+from tensorconv.cost import IN_WORDS
 from tensorconv.layers import ConvLayer
 from tensorconv.models.candidates import Candidate
 from tensorconv.models.compressed_layer import CompressedLayer
@@ -148,13 +149,12 @@ def _trade_off(done: Compression) -> TradeOff | None:
         note.append("Where the choice of least error saves too little time, the plan lies above the line.")
     drawn = tuple((share, error(total)) for share, total in points)
     chosen = done.plan.share(of), error(planned_error(done.plan))
-    cost = {"macs": "MACs", "parameters": "parameters", "bytes": "bytes moved"}[of]
-    return TradeOff(cost, _ERRORS[by], drawn, chosen, " ".join(note))
+    return TradeOff(IN_WORDS[of], _ERRORS[by], drawn, chosen, " ".join(note))
 
 
 def _settings(plan: Plan) -> list[tuple[str, str]]:
     asked = plan.settings
-    costs = {"macs": "MACs", "parameters": "parameters", "bytes": "bytes moved", "latency": "time"}
+    costs = {**IN_WORDS, "latency": "time"}
     weighed = {
         "responses": "by what their errors do to the outputs",
         "score": "by what their errors cost in score",

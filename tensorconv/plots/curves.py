@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorconv.allocation import Option
-from tensorconv.cost import MEASURES
+from tensorconv.cost import IN_WORDS, MEASURES
 from tensorconv.errors import GeometryError, KernelError, RankError
 from tensorconv.factorizations import registered
 from tensorconv.layers import as_layer
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARKS = 12  # on a long curve
-UNITS = {"macs": "MACs", "parameters": "parameters", "bytes": "bytes moved"}
 
 
 def labelled_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, ax: Axes | None = None) -> Axes:
@@ -133,6 +132,6 @@ def error_curve(curve: Sequence[Option], *, of: str = "macs", ax: Axes | None = 
     ax.plot([1.0], [0.0], "*", color=BLACK, markersize=11, label="dense layer", clip_on=False)
     ax.legend(fontsize="small")
     responses = any(option.label.response_error is not None for option in others)
-    ax.set(xlabel=f"{UNITS[of]}, share of the dense layer's", xlim=(0, None), ylim=(0, None))
+    ax.set(xlabel=f"{IN_WORDS[of]}, share of the dense layer's", xlim=(0, None), ylim=(0, None))
     ax.set_ylabel("relative error of the responses" if responses else "relative error of the kernel")
     return ax

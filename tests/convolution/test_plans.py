@@ -82,6 +82,14 @@ def test_what_is_kept_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not plans._KEPT.plans
 
 
+def test_tables_count_among_what_is_kept() -> None:
+    layer = layer_of(Dense)
+    for size in ((6, 7), (60, 70)):
+        plan = planned(layer, FLOAT32, size)
+        assert isinstance(plan.path, Dense)
+        assert plan.n_bytes == plan.path.weights.nbytes + sum(table.nbytes for table in plan.path.tables)
+
+
 @pytest.mark.parametrize("kind", PATHS)
 def test_data_that_are_not_finite_are_found_wherever_they_are(kind: type) -> None:
     layer = layer_of(kind)
