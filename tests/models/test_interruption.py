@@ -16,25 +16,18 @@ import pytest
 
 from tensorconv.demo import IMAGES, NETWORK
 
-COMMAND = [sys.executable, "-c", "from tensorconv.cli import main; main()", "compress", str(NETWORK)]
+# nice, so that it cannot end before the one that is to interrupt it has its turn
+COMMAND = [sys.executable, "-c", "import os; os.nice(10); from tensorconv.cli import main; main()"]
 OLD = b"the old network"
 
 
 @contextmanager
 def started(out: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a compression in a process group of its own, with latencies remembered beside the output's folder.
-
-    It is nice, so that it cannot end before the one that is to interrupt it has its turn.
-    """
+    """Run a compression in a process group of its own, with latencies remembered beside the output's folder."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(out.parent.with_suffix(".cache")), "OPENBLAS_NUM_THREADS": "1"}
-    arguments = [*COMMAND, str(out), "--budget", "0.6", "--method", "svd", *options]
+    arguments = [*COMMAND, "compress", str(NETWORK), str(out), "--budget", "0.6", "--method", "svd", *options]
     with subprocess.Popen(
-        arguments,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        start_new_session=True,
-        preexec_fn=lambda: os.nice(10),
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, start_new_session=True
     ) as process:
         yield process
 
