@@ -148,7 +148,7 @@ class Dense:
             y,
         )
         return share(
-            lambda counter: dense_tiles(*arrays, counter),
+            lambda counter, team: dense_tiles(*arrays, counter, team),
             n_macs=n_macs,
             looks=not self.way.touches_all if looks is None else looks,
         )

@@ -24,6 +24,7 @@ from tensorconv.convolution.microkernel import (
     tile2,
     tile3,
 )
+from tensorconv.convolution.team import invite
 from tensorconv.convolution.tiles import (
     COLUMN_BLOCKS,
     Tables,
@@ -40,7 +41,7 @@ PANEL_ROWS, MOST_ROWS = 128, 192  # of a panel: 24 KB of a first-level cache of 
 @compiled
 def dense_tiles(
     x: Floats, weights: Floats, bias: Floats, runs: Ints, passes: Ints, axes: Ints, way: Ints, task: Ints,
-    tables: Tables, blend: tuple[Floats, Floats, Ints], y: Floats, counter: Ints,
+    tables: Tables, blend: tuple[Floats, Floats, Ints], y: Floats, counter: Ints, team: int,
 ) -> None:  # fmt: skip
     """Convolve what other threads have not claimed yet.
 
@@ -63,6 +64,7 @@ def dense_tiles(
     counter : ndarray of int64, shape (3,)
         What is claimed, of the work and of the looking at the data, and whether they are not finite.
     """
+    invite(team)
     n_images, (n_groups, n_blocks, n_rows, channels) = len(x), weights.shape
     step, y_first, contiguous, slots = way[1], way[2], way[3], way[4]
     n_out, group, chunk, chunk_blocks = task[0], task[1], task[2], task[3]

@@ -25,6 +25,7 @@ from tensorconv.convolution.rowkernel import (
     pieces4s2,
     split_rows,
 )
+from tensorconv.convolution.team import invite
 from tensorconv.convolution.threads import SMALL_WORK, n_threads, share
 from tensorconv.convolution.vectors import VECTOR_BYTES, claim
 from tensorconv.convolution.ways import DILATION, LOW, POSITIONS, SIZE, STRIDE, TAPS, X_STEP, Y_STEP, Walk
@@ -98,7 +99,7 @@ class Rows:
             *(self.sources, self.outputs, self.row_bits, self.column_bits, self.way.axes, task, y),
         )
         return share(
-            lambda counter: narrow_rows(*arrays, counter),
+            lambda counter, team: narrow_rows(*arrays, counter, team),
             n_macs=n_macs,
             looks=not self.way.touches_all if looks is None else looks,
         )
@@ -174,7 +175,7 @@ def plan_rows(way: Walk, kernel: Array, bias: Array, n_groups: int, channel_byte
 @compiled
 def narrow_rows(
     x: Floats, weights: Floats, bias: Floats, offsets: Ints, row_at: Ints, column_at: Ints, sources: Ints,
-    outputs: Ints, row_bits: Ints, column_bits: Ints, axes: Ints, task: Ints, y: Floats, counter: Ints,
+    outputs: Ints, row_bits: Ints, column_bits: Ints, axes: Ints, task: Ints, y: Floats, counter: Ints, team: int,
 ) -> None:  # fmt: skip
     """Convolve what other threads have not claimed yet.
 
@@ -191,6 +192,7 @@ def narrow_rows(
     counter : ndarray of int64, shape (3,)
         What is claimed, and at the end whether the data are not finite.
     """
+    invite(team)
     n_groups, chunk, channels, block, block_rows, step = task[0], task[1], task[2], task[3], task[4], task[5]
     n_images, (n_out, n_weights), n_rows = len(x), weights.shape, len(sources)
     size = x.itemsize

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorconv.convolution.team import TEAM
 from tensorconv.errors import GeometryError
 
 SMALL_WORK = 2**20  # below this many multiply-accumulates a thread costs more than it saves
@@ -58,14 +59,14 @@ def run_tasks(tasks: Iterable[Callable[[], None]], *, n_macs: int) -> None:
         done.result()
 
 
-def share(work: Callable[[NDArray[Any]], None], *, n_macs: int, looks: bool = True) -> bool:
+def share(work: Callable[[NDArray[Any], int], None], *, n_macs: int, looks: bool = True) -> bool:
     """Run one function on several threads, which claim its parts from a common counter; this thread is one of them.
 
     Parameters
     ----------
     work : callable
-        Takes counters, an array of three integers, raises the first for every part that it claims, and returns when
-        none is left; sets the last to 1 where its input was not finite.
+        Takes counters, an array of three integers, and a team to invite; raises the first counter for every part that
+        it claims, and returns when none is left; sets the last to 1 where its input was not finite.
     n_macs : int
         Multiply-accumulates of all parts together; for few, other threads are not asked.
     looks : bool
@@ -78,15 +79,17 @@ def share(work: Callable[[NDArray[Any]], None], *, n_macs: int, looks: bool = Tr
     """
     counter = np.array([0, 0 if looks else 2**40, 0], np.int64)
     threads = n_threads() if n_macs > SMALL_WORK else 1
-    if threads == 1:
-        work(counter)
+    if threads == 1 or not TEAM.lock.acquire(blocking=False):  # another call has the team
+        work(counter, 0)
         return bool(counter[2] == 0)
-    pool = _pool(threads)
-    others = [pool.submit(work, counter) for _ in range(threads - 1)]
-    work(counter)
-    for other in others:
-        if not other.cancel():  # it has begun
-            other.result()
+    try:
+        TEAM.gather(threads - 1)
+        try:
+            work(counter, TEAM.address)
+        finally:
+            TEAM.part()
+    finally:
+        TEAM.lock.release()
     return bool(counter[2] == 0)
 
 
