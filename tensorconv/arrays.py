@@ -12,6 +12,7 @@ from tensorconv.errors import KernelError, KernelTypeError, MissingFrameworkErro
 
 Array = NDArray[Any]
 FLOATS = ("float16", "bfloat16", "float32", "float64")
+_COMMON = (np.dtype("float32"), np.dtype("float64"))
 
 
 def as_float_array(name: str, value: Any, *, finite: bool = True) -> Array:
@@ -42,6 +43,8 @@ def as_float_array(name: str, value: Any, *, finite: bool = True) -> Array:
     if isinstance(value, np.ma.MaskedArray):
         raise KernelTypeError(f"{name} must not be a masked array; fill what is masked first: {name}.filled(0)")
     array = _to_numpy(name, value)
+    if not finite and array.dtype in _COMMON and array.size:  # as every input of a convolution: be quick
+        return array
     kind = array.dtype.newbyteorder("=")
     if kind.name not in FLOATS:
         raise KernelTypeError(

@@ -9,7 +9,7 @@ a bit.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ import numpy as np
 from tensorconv.arrays import Array
 from tensorconv.convolution.loops import Ints
 from tensorconv.convolution.panels import PANEL_ROWS, dense_tiles
-from tensorconv.convolution.threads import SMALL_WORK, n_threads, share
+from tensorconv.convolution.threads import granted, share
 from tensorconv.convolution.tiles import Tables, empty_tables, fill_tables, n_tiles
 from tensorconv.convolution.vectors import TILE_CHANNELS, TILE_VECTORS, VECTOR_BYTES
 from tensorconv.convolution.ways import Walk
@@ -27,6 +27,7 @@ WEIGHT_BYTES = 1_000_000  # beyond these, several tiles are worked on together f
 PASS_BYTES = 400_000  # of the output that such a group of tiles has
 GROUPED_TILES = 8  # in a group at most
 TABLE_BYTES = 2**21  # of tables at most that are kept; larger ones are made again in every call
+CLAIMS = 4  # of tiles for each thread, so that nobody waits long at the end
 CHANNEL_BLOCKS = 128  # of out-channels that are worked on together
 
 
@@ -69,6 +70,8 @@ class Dense:
         What is in a panel together: the first run and the last, end excluded.
     blend : Blend
         A depthwise layer before a pointwise one, without channels if there is none.
+    tasks : dict
+        How work is claimed, by number of images and of threads.
     """
 
     way: Walk
@@ -78,6 +81,7 @@ class Dense:
     runs: Ints
     passes: Ints
     blend: Blend
+    tasks: dict[tuple[int, int], Ints] = field(default_factory=dict, init=False)
 
     @cached_property
     def n_macs(self) -> int:
@@ -111,6 +115,21 @@ class Dense:
         outputs = 0 if self.way.contiguous else TILE_VECTORS * VECTOR_BYTES // size
         return 8 * ((self.way.n_taps + 2) * self.way.slots(size) + outputs + 3)
 
+    def _task(self, n_images: int, threads: int) -> Ints:
+        """Return out-channels of a group, tiles per pass over the weights, and tiles and blocks per claim."""
+        if (n_images, threads) not in self.tasks:
+            n_groups, n_blocks, n_rows, channels = self.weights.shape
+            tiles, group = self.n_tiles, 1
+            if n_blocks * channels * n_rows * self.bias.itemsize > WEIGHT_BYTES:
+                group = min(tiles, GROUPED_TILES, max(1, PASS_BYTES // (self.n_out * TILE_VECTORS * VECTOR_BYTES)))
+            others = n_images * n_groups
+            chunk = max(group, tiles * others // (CLAIMS * threads if threads > 1 else 1) // group * group)
+            parts = -(-tiles // chunk) * others
+            blocks = -(-n_blocks * parts // threads) if parts < threads else n_blocks  # each claim packs its panels
+            task = [self.n_out, group, chunk, min(CHANNEL_BLOCKS, max(1, blocks))]
+            self.tasks[n_images, threads] = np.array(task, np.int64)
+        return self.tasks[n_images, threads]
+
     @cached_property
     def tables(self) -> Tables:
         """What the positions of every tile touch whose tables are kept."""
@@ -122,18 +141,7 @@ class Dense:
     def __call__(self, x: Array, y: Array, *, looks: bool | None = None, alone: bool = False) -> bool:
         """Convolve x (B, G I, L) into y (B, G O, P); return whether x is finite for sure."""
         x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
-        n_groups, n_blocks, n_rows, channels = self.weights.shape
-        item = x.itemsize
-        tiles, group = self.n_tiles, 1
-        if n_blocks * channels * n_rows * item > WEIGHT_BYTES:
-            group = min(tiles, GROUPED_TILES, max(1, PASS_BYTES // (self.n_out * TILE_VECTORS * VECTOR_BYTES)))
         n_macs = 0 if alone else self.n_macs * len(x)
-        wanted = 4 * n_threads() if n_macs > SMALL_WORK else 1
-        others = len(x) * n_groups
-        chunk = max(group, tiles * others // wanted // group * group)
-        parts = -(-tiles // chunk) * others
-        blocks = min(CHANNEL_BLOCKS, max(1, -(-n_blocks * parts // wanted) if parts < wanted else n_blocks))
-        task = np.array([self.n_out, group, chunk, blocks], np.int64)
         arrays = (
             x,
             self.weights,
@@ -142,7 +150,7 @@ class Dense:
             self.passes,
             self.way.axes,
             self.walk_numbers,
-            task,
+            self._task(len(x), granted(n_macs)),
             self.tables,
             (self.blend.weights, self.blend.bias, self.blend.taps),
             y,

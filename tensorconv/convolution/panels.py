@@ -32,7 +32,7 @@ from tensorconv.convolution.tiles import (
     fill_tables,
     n_tiles,
 )
-from tensorconv.convolution.vectors import TILE_VECTORS, VECTOR_BYTES, claim
+from tensorconv.convolution.vectors import TILE_VECTORS, VECTOR_BYTES, claim_part
 from tensorconv.convolution.ways import POSITIONS, SIZE, TAPS
 
 PANEL_ROWS, MOST_ROWS = 128, 192  # of a panel: 24 KB of a first-level cache of 48, with AVX-512
@@ -96,8 +96,8 @@ def dense_tiles(
     seen_at = seen.ctypes.data
     scan(x_values, seen, counter)
     while True:
-        unit = claim(counter.ctypes.data)
-        if unit >= n_images * n_groups * tile_chunks * block_chunks:
+        unit = claim_part(counter, n_images * n_groups * tile_chunks * block_chunks, team)
+        if unit < 0:
             judge(seen, counter)
             break
         first_block = unit % block_chunks * chunk_blocks

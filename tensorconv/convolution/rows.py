@@ -7,7 +7,7 @@ rows at a time; the last block begins early enough to be whole.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -26,10 +26,11 @@ from tensorconv.convolution.rowkernel import (
     split_rows,
 )
 from tensorconv.convolution.team import invite
-from tensorconv.convolution.threads import SMALL_WORK, n_threads, share
-from tensorconv.convolution.vectors import VECTOR_BYTES, claim
+from tensorconv.convolution.threads import granted, share
+from tensorconv.convolution.vectors import VECTOR_BYTES, claim_part
 from tensorconv.convolution.ways import DILATION, LOW, POSITIONS, SIZE, STRIDE, TAPS, X_STEP, Y_STEP, Walk
 
+CLAIMS = 16  # for each thread
 UNIT_BYTES = 2**17  # of the input of what a thread claims at a time
 BLOCKS = {(3, 1): (1, 14), (3, 2): (2, 7), (5, 1): (3, 7), (5, 2): (4, 7)}  # kernels and their rows, by taps and stride
 
@@ -58,6 +59,8 @@ class Rows:
         Bits of each vector of columns for every tap, then those of the columns that there are.
     block, block_rows : int
         The kernel of blocks to take and its rows of output, 0 for that of pieces.
+    tasks : dict
+        How work is claimed, by number of images and of threads.
     """
 
     way: Walk
@@ -73,6 +76,7 @@ class Rows:
     column_bits: Ints
     block: int
     block_rows: int
+    tasks: dict[tuple[int, int], Ints] = field(default_factory=dict, init=False)
 
     @cached_property
     def n_macs(self) -> int:
@@ -84,16 +88,24 @@ class Rows:
         """Bytes of weights and tables."""
         return self.weights.nbytes + self.row_bits.nbytes + self.column_bits.nbytes
 
+    def _task(self, n_images: int, threads: int) -> Ints:
+        """Return groups, rows and out-channels per claim, the kernel of blocks and its rows, the step along a row."""
+        if (n_images, threads) not in self.tasks:
+            wanted = CLAIMS * threads if threads > 1 else 1
+            units, n_rows = n_images * len(self.weights), len(self.sources)
+            chunk = n_rows if units >= wanted else max(14, -(-n_rows * units // wanted))
+            group_bytes = int(self.way.axes[:, SIZE].prod()) * self.weights.itemsize
+            group_bytes *= self.weights.shape[1] // self.way.n_taps
+            channels = max(1, min(units // wanted, UNIT_BYTES // group_bytes))
+            task = [self.n_groups, chunk, channels, self.block, self.block_rows, self.way.step]
+            self.tasks[n_images, threads] = np.array(task, np.int64)
+        return self.tasks[n_images, threads]
+
     def __call__(self, x: Array, y: Array, *, looks: bool | None = None, alone: bool = False) -> bool:
         """Convolve x (B, G I, L) into y (B, G O, P); return whether x is finite for sure."""
         x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
         n_macs = 0 if alone else self.n_macs * len(x)
-        wanted = 16 * n_threads() if n_macs > SMALL_WORK else 1
-        units, n_rows = len(x) * len(self.weights), len(self.sources)
-        chunk = n_rows if units >= wanted else max(14, -(-n_rows * units // wanted))
-        group_bytes = x.shape[1] // self.n_groups * x.itemsize
-        channels = max(1, min(units // wanted, UNIT_BYTES // group_bytes))
-        task = np.array([self.n_groups, chunk, channels, self.block, self.block_rows, self.way.step], np.int64)
+        task = self._task(len(x), granted(n_macs))
         arrays = (
             *(x, self.weights, self.bias, self.offsets, self.row_at, self.column_at),
             *(self.sources, self.outputs, self.row_bits, self.column_bits, self.way.axes, task, y),
@@ -211,8 +223,8 @@ def narrow_rows(
     at, seen = np.empty(16, np.int64), np.zeros(4 * lanes, x.dtype)
     scan(x.reshape(-1), seen, counter)
     while True:
-        unit = claim(counter.ctypes.data)
-        if unit >= n_images * parts * chunks:
+        unit = claim_part(counter, n_images * parts * chunks, team)
+        if unit < 0:
             judge(seen, counter)
             break
         first_row = unit % chunks * chunk

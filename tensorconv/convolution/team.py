@@ -95,10 +95,10 @@ def _invite(typing: Any, team: Any) -> Any:  # noqa: ARG001
         kept = inner.load(inner.inttoptr(entry.args[0], record.as_pointer()))
         places = [inner.alloca(argument.type.pointee) for argument in inviting.args[:2]]
         status = inner.call(
-            inviting, [*places, *(inner.extract_value(kept, i) for i in range(len(given) - 1)), I64(0)]
+            inviting, [*places, *(inner.extract_value(kept, i) for i in range(len(given) - 1)), I64(-1)]
         )
         inner.ret(inner.zext(inner.icmp_signed("!=", status, status.type(0)), I64))
-        with builder.if_then(builder.icmp_signed("!=", team, I64(0))):
+        with builder.if_then(builder.icmp_signed(">", team, I64(0))):
             whole = ir.Constant(record, ir.Undefined)
             for i, argument in enumerate(given):
                 whole = builder.insert_value(whole, argument, i)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tensorconv.convolution.team import TEAM
 from tensorconv.errors import GeometryError
 
-SMALL_WORK = 2**20  # below this many multiply-accumulates a thread costs more than it saves
+SMALL_WORK = 2**18  # below this many multiply-accumulates a thread costs more than it saves
 _POOLS: dict[int, ThreadPoolExecutor] = {}  # one, by its number of threads
 
 
@@ -40,6 +40,22 @@ def n_threads() -> int:
     return int(wanted)
 
 
+def granted(n_macs: int) -> int:
+    """Return how many threads are worth their waking.
+
+    Parameters
+    ----------
+    n_macs : int
+        Multiply-accumulates of the work.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    return n_threads() if n_macs > SMALL_WORK else 1
+
+
 def run_tasks(tasks: Iterable[Callable[[], None]], *, n_macs: int) -> None:
     """Run all tasks, on several threads where the work is worth it.
 
@@ -50,8 +66,8 @@ def run_tasks(tasks: Iterable[Callable[[], None]], *, n_macs: int) -> None:
     n_macs : int
         Multiply-accumulates of all tasks together.
     """
-    threads = n_threads()
-    if threads == 1 or n_macs <= SMALL_WORK:
+    threads = granted(n_macs)
+    if threads == 1:
         for task in tasks:
             task()
         return
@@ -77,8 +93,8 @@ def share(work: Callable[[NDArray[Any], int], None], *, n_macs: int, looks: bool
     bool
         Whether all input was finite.
     """
-    counter = np.array([0, 0 if looks else 2**40, 0], np.int64)
-    threads = n_threads() if n_macs > SMALL_WORK else 1
+    counter = np.array([0, 0 if looks else 2**40, 0, 0, 0], np.int64)
+    threads = granted(n_macs)
     if threads == 1 or not TEAM.lock.acquire(blocking=False):  # another call has the team
         work(counter, 0)
         return bool(counter[2] == 0)

@@ -9,7 +9,7 @@ from numba import types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from tensorconv.convolution.loops import compiled
+from tensorconv.convolution.loops import Ints, compiled
 
 NT: Any = types
 
@@ -70,3 +70,29 @@ def claim(address: int) -> int:
         The integer before.
     """
     return int(_raise_by_one(address))
+
+
+@compiled
+def claim_part(counter: Ints, n: int, team: int) -> int:
+    """Claim one of n parts: the caller's from the first on, the team's from the last on.
+
+    So each thread meets the same parts in call after call, and layer after layer, and finds them in its cache.
+
+    Parameters
+    ----------
+    counter : ndarray of int64, shape (5,)
+        Claims in all come first, the caller's fourth, the team's fifth.
+    n : int
+        Parts.
+    team : int
+        Negative for a thread of the team.
+
+    Returns
+    -------
+    int
+        The part, -1 if none is left.
+    """
+    at = counter.ctypes.data
+    if claim(at) >= n:
+        return -1
+    return n - 1 - claim(at + 32) if team < 0 else claim(at + 24)
