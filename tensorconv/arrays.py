@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from tensorconv.errors import KernelError, KernelTypeError, MissingFrameworkErro
 
 Array = NDArray[Any]
 FLOATS = ("float16", "bfloat16", "float32", "float64")
+CACHE_LINE = 64  # bytes
 _COMMON = (np.dtype("float32"), np.dtype("float64"))
 
 
@@ -59,6 +61,27 @@ def as_float_array(name: str, value: Any, *, finite: bool = True) -> Array:
     if not is_finite:
         raise KernelError(f"{name} must hold finite numbers only, got NaN or inf; clean or re-load it first")
     return array
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return a new array that begins with a cache line.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Its shape.
+    dtype : dtype
+        Its type.
+
+    Returns
+    -------
+    ndarray
+        The array, whose values are arbitrary.
+    """
+    n_bytes = math.prod(shape) * dtype.itemsize
+    memory = np.empty(n_bytes + CACHE_LINE, np.uint8)
+    first = -memory.ctypes.data % CACHE_LINE
+    return memory[first : first + n_bytes].view(dtype).reshape(shape)
 
 
 def frozen_copy(array: Array) -> Array:

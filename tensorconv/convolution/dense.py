@@ -123,10 +123,12 @@ class Dense:
             if n_blocks * channels * n_rows * self.bias.itemsize > WEIGHT_BYTES:
                 group = min(tiles, GROUPED_TILES, max(1, PASS_BYTES // (self.n_out * TILE_VECTORS * VECTOR_BYTES)))
             others = n_images * n_groups
-            chunk = max(group, tiles * others // (CLAIMS * threads if threads > 1 else 1) // group * group)
-            parts = -(-tiles // chunk) * others
-            blocks = -(-n_blocks * parts // threads) if parts < threads else n_blocks  # each claim packs its panels
-            task = [self.n_out, group, chunk, min(CHANNEL_BLOCKS, max(1, blocks))]
+            wanted = CLAIMS * threads if threads > 1 else 1
+            chunk = max(group, tiles * others // wanted // group * group)
+            parts, splits = -(-tiles // chunk) * others, 1
+            while parts * splits < wanted and parts * splits % threads:  # each claim packs its panels: as few as can be
+                splits += 1
+            task = [self.n_out, group, chunk, min(CHANNEL_BLOCKS, max(1, -(-n_blocks // splits)))]
             self.tasks[n_images, threads] = np.array(task, np.int64)
         return self.tasks[n_images, threads]
 

@@ -1,7 +1,8 @@
-"""Sequences band by band: a band of output rows is computed from its part of every layer between, which stays cached.
+"""Sequences whose layers pass on what they compute in memory that stays: whole, or band by band where that is large.
 
 A band begins at its rows of the last output and asks each layer, last to first, for the rows that it reads. What two
-bands read is computed twice, so that threads need not wait for one another; no bit depends on where bands begin.
+bands read is computed twice; no bit depends on where bands begin. What lies between goes to and fro between two buffers
+of the thread that calls: memory given back and taken anew is cleared by the system, which takes longer than a layer.
 """
 
 from __future__ import annotations
@@ -10,21 +11,17 @@ import itertools
 import math
 import threading
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tensorconv.arrays import Array
+from tensorconv.arrays import Array, aligned_empty
 from tensorconv.convolution.dense import Dense
 from tensorconv.convolution.finite import look_at_part
 from tensorconv.convolution.part import Interval, Part
 from tensorconv.convolution.rows import Rows
-from tensorconv.convolution.threads import run_tasks
 
-WORTH_BYTES = 1_500_000  # of what lies between, from which on bands were faster than layers one after another
-BAND_BYTES = 1_000_000  # of what lies between, for one band
-WORKSPACE_BYTES = 2**22  # of a thread at most
+BUFFER_BYTES = 15 * 2**17  # of each of the two buffers at most; workspaces of the layers come to them
 BLOCK_ROWS = 14  # the kernels of depthwise layers take as many at a time
 WEIGHT_BYTES = 2**18  # of a layer at most: bands read them again
 RECOMPUTED = 1.2  # multiply-accumulates of all bands at most, over those of the layers
@@ -48,96 +45,102 @@ class Band:
     shapes: tuple[tuple[int, int], ...]
     looked_at: Interval
 
-    def run(self, x: Array, y: Array, counter: Array) -> None:
-        """Apply all layers to the band's part of one image.
+    def run(self, x: Array, y: Array) -> bool:
+        """Apply all layers to the band's part of some images.
 
         Parameters
         ----------
-        x : ndarray, shape (1, C, L)
-            The image.
-        y : ndarray, shape (1, O, P)
+        x : ndarray, shape (B, C, L)
+            The images.
+        y : ndarray, shape (B, O, P)
             Receives the band's rows.
-        counter : ndarray of int64, shape (3,)
-            The third is set to 1 if the data are not finite.
+
+        Returns
+        -------
+        bool
+            Whether the data are finite for sure.
         """
+        counter = np.zeros(3, np.int64)
         if self.looked_at[0] < self.looked_at[1]:
-            look_at_part(x[0], *self.looked_at, counter)
+            for image in x:
+                look_at_part(image, *self.looked_at, counter)
+        is_finite = bool(counter[2] == 0)
         for i, plan in enumerate(self.plans):
-            to = y
-            if i < len(self.shapes):
-                to = _kept(i % 2, math.prod(self.shapes[i]), x.dtype).reshape(1, *self.shapes[i])
-            if not plan(x, to, looks=False, alone=True):
-                counter[2] = 1
+            to = _kept(i % 2, (len(x), *self.shapes[i]), x.dtype) if i < len(self.shapes) else y
+            is_finite = plan(x, to, looks=False) and is_finite
             x = to
+        return is_finite
 
 
 @dataclass(frozen=True, eq=False)
 class Fused:
-    """A sequence planned for one input size, in bands.
+    """A sequence planned for one input size.
 
     Parameters
     ----------
     bands : tuple of Band
-        The bands.
-    n_macs : int
-        Multiply-accumulates per image.
+        The bands, one if nothing large lies between.
     """
 
     bands: tuple[Band, ...]
-    n_macs: int
 
     @property
     def n_bytes(self) -> int:
         """Bytes of weights and tables, which every band has of its own."""
         return sum(plan.n_bytes for band in self.bands for plan in band.plans)
 
+    @property
+    def n_between(self) -> int:
+        """Numbers in what lies between two layers at most, per image."""
+        return max(math.prod(shape) for band in self.bands for shape in band.shapes)
+
     def __call__(self, x: Array, y: Array) -> bool:
         """Apply the sequence to x (B, C, L), into y (B, O, P); return whether x is finite for sure."""
-        counter = np.zeros(3, np.int64)
-        images = [slice(image, image + 1) for image in range(len(x))]
-        run_tasks(
-            [partial(band.run, x[image], y[image], counter) for image in images for band in self.bands],
-            n_macs=self.n_macs * len(x),
-        )
-        return bool(counter[2] == 0)
+        at_once = max(1, BUFFER_BYTES // (self.n_between * x.itemsize))
+        images = [slice(image, image + at_once) for image in range(0, len(x), at_once)]
+        found = [band.run(x[image], y[image]) for image in images for band in self.bands]
+        return all(found)
 
 
-_BUFFERS = threading.local()  # of every thread, two: memory given back and taken anew would be cleared every time
+_BUFFERS = threading.local()
 
 
-def _kept(which: int, size: int, dtype: np.dtype[Any]) -> Array:
+def _kept(which: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return one of the thread's two buffers, made larger where it has to be."""
     buffers: dict[str, Array] = _BUFFERS.__dict__
-    name, n_bytes = str(which), size * dtype.itemsize
+    name, n_bytes = str(which), math.prod(shape) * dtype.itemsize
     if name not in buffers or buffers[name].nbytes < n_bytes:
-        buffers[name] = np.empty(n_bytes, np.uint8)
-    return buffers[name][:n_bytes].view(dtype)
+        buffers[name] = aligned_empty((n_bytes,), np.dtype("uint8"))
+    return buffers[name][:n_bytes].view(dtype).reshape(shape)
 
 
 def plan_fused(parts: list[Part]) -> Fused | None:
-    """Lay out tables and weights of every band, where bands pay.
+    """Lay out tables and weights of every band.
 
     Parameters
     ----------
     parts : list of Part
-        The layers in order.
+        The layers in order, at least two.
 
     Returns
     -------
     Fused or None
-        None where layers one after another are expected to be as fast.
+        None where what lies between is large and bands would not pay.
     """
-    if len(parts) < 2 or any(part.n_bytes > WEIGHT_BYTES for part in parts):
-        return None
     item = parts[0].kernel.itemsize
-    between = sum(part.out_channels * math.prod(part.output_size) * item for part in parts[:-1])
+    rows_bytes = [part.out_channels * math.prod(part.output_size[1:]) * item for part in parts[:-1]]
     n_rows = parts[-1].output_size[0]
-    band_rows = max(1, n_rows * BAND_BYTES // max(1, between))
-    band_rows -= band_rows % BLOCK_ROWS if band_rows > BLOCK_ROWS else 0
-    edges = [*range(0, n_rows, band_rows), n_rows]
-    if between < WORTH_BYTES or len(edges) < 3:
-        return None
-    asked = [_rows_of_band(parts, (first, last)) for first, last in itertools.pairwise(edges)]
+    band_rows = n_rows
+    while True:  # as many rows as the buffers hold
+        edges = [*range(0, n_rows, band_rows), n_rows]
+        asked = [_rows_of_band(parts, (first, last)) for first, last in itertools.pairwise(edges)]
+        most = max(n * (r[1] - r[0]) for band in asked for n, r in zip(rows_bytes, band[1:], strict=False))
+        if most <= BUFFER_BYTES:
+            break
+        if band_rows == 1 or any(part.n_bytes > WEIGHT_BYTES for part in parts):
+            return None
+        band_rows = max(1, min(band_rows - 1, band_rows * BUFFER_BYTES // most))
+        band_rows -= band_rows % BLOCK_ROWS if band_rows > BLOCK_ROWS else 0
     per_row = [part.n_weights * math.prod(part.output_size[1:]) for part in parts]
     whole = sum(macs * part.output_size[0] for macs, part in zip(per_row, parts, strict=True))
     work = sum(macs * (last - first) for band in asked for macs, (first, last) in zip(per_row, band[1:], strict=True))
@@ -148,9 +151,7 @@ def plan_fused(parts: list[Part]) -> Fused | None:
     looked_at = [(first * row, last * row) for first, last in itertools.pairwise(starts)]
     if all(part.way.touches_all for part in parts):
         looked_at = [(0, 0)] * len(asked)
-    bands = tuple(_plan_band(parts, *both, item) for both in zip(asked, looked_at, strict=True))
-    workspace = max(sum(math.prod(shape) for shape in band.shapes) for band in bands) * item
-    return Fused(bands, whole) if workspace <= WORKSPACE_BYTES else None
+    return Fused(tuple(_plan_band(parts, *both, item) for both in zip(asked, looked_at, strict=True)))
 
 
 def _rows_of_band(parts: list[Part], rows: Interval) -> list[Interval]:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tensorconv.arrays import Array, as_float_array
+from tensorconv.arrays import Array, aligned_empty, as_float_array
 from tensorconv.convolution.fused import plan_fused
 from tensorconv.convolution.part import Part, joined
 from tensorconv.convolution.simple import plan_simple
@@ -22,7 +22,6 @@ from tensorconv.convolution.vectors import VECTOR_BYTES
 from tensorconv.layers import ConvLayer
 
 KEPT_BYTES = 2**26  # of weights laid out, and tables, for layers that were run last
-ALIGNMENT = 64
 
 Key = tuple[tuple[int, ...], tuple[int, ...], str, bool]
 
@@ -79,7 +78,7 @@ class Plan:
             The output, and whether x holds neither NaN nor inf.
         """
         shape = (len(x), self.out_channels, math.prod(self.output_size))
-        y = _aligned(shape, x.dtype)
+        y = aligned_empty(shape, x.dtype)
         is_finite = self.path(np.ascontiguousarray(x).reshape(len(x), x.shape[1], -1), y) or bool(np.isfinite(x).all())
         return y.reshape(*shape[:2], *self.output_size), is_finite
 
@@ -198,11 +197,3 @@ def _path(part: Part, fast: bool) -> Path | None:
     if geometry.transposed:
         return plan_transposed(geometry, kernel, part.bias, part.input_size, part.output_size)
     return part.planned(part.way)
-
-
-def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Return a new array that begins with a cache line."""
-    n_bytes = math.prod(shape) * dtype.itemsize
-    memory = np.empty(n_bytes + ALIGNMENT, np.uint8)
-    first = -memory.ctypes.data % ALIGNMENT
-    return memory[first : first + n_bytes].view(dtype).reshape(shape)
