@@ -27,7 +27,7 @@ WEIGHT_BYTES = 1_000_000  # beyond these, several tiles are worked on together f
 PASS_BYTES = 400_000  # of the output that such a group of tiles has
 GROUPED_TILES = 8  # in a group at most
 TABLE_BYTES = 2**21  # of tables at most that are kept; larger ones are made again in every call
-CLAIMS = 4  # of tiles for each thread, so that nobody waits long at the end
+PARTS = 8  # of the tiles for each thread; those that are too many for some threads are split by out-channels
 CHANNEL_BLOCKS = 128  # of out-channels that are worked on together
 
 
@@ -116,19 +116,19 @@ class Dense:
         return 8 * ((self.way.n_taps + 2) * self.way.slots(size) + outputs + 3)
 
     def _task(self, n_images: int, threads: int) -> Ints:
-        """Return out-channels of a group, tiles per pass over the weights, and tiles and blocks per claim."""
+        """Return out-channels of a group, tiles per pass and per part, and which parts are split into how many."""
         if (n_images, threads) not in self.tasks:
             n_groups, n_blocks, n_rows, channels = self.weights.shape
             tiles, group = self.n_tiles, 1
             if n_blocks * channels * n_rows * self.bias.itemsize > WEIGHT_BYTES:
                 group = min(tiles, GROUPED_TILES, max(1, PASS_BYTES // (self.n_out * TILE_VECTORS * VECTOR_BYTES)))
             others = n_images * n_groups
-            wanted = CLAIMS * threads if threads > 1 else 1
-            chunk = max(group, tiles * others // wanted // group * group)
-            parts, splits = -(-tiles // chunk) * others, 1
-            while parts * splits < wanted and parts * splits % threads:  # each claim packs its panels: as few as can be
-                splits += 1
-            task = [self.n_out, group, chunk, min(CHANNEL_BLOCKS, max(1, -(-n_blocks // splits)))]
+            chunk = max(group, tiles * others // (PARTS * threads) // group * group) if threads > 1 else tiles
+            parts = -(-tiles // chunk) * others
+            n_split, splits = (parts % threads if parts < 3 * PARTS * threads else 0), min(threads, n_blocks)
+            if n_blocks > CHANNEL_BLOCKS:
+                n_split, splits = parts, max(splits, -(-n_blocks // CHANNEL_BLOCKS))
+            task = [self.n_out, group, chunk, (parts - n_split) // 2, n_split, splits]
             self.tasks[n_images, threads] = np.array(task, np.int64)
         return self.tasks[n_images, threads]
 
@@ -140,10 +140,10 @@ class Dense:
         fill_tables(axes, way, self.weights.shape[1], 0, self.n_kept, size, tables)
         return tables
 
-    def __call__(self, x: Array, y: Array, *, looks: bool | None = None, alone: bool = False) -> bool:
+    def __call__(self, x: Array, y: Array, *, looks: bool | None = None) -> bool:
         """Convolve x (B, G I, L) into y (B, G O, P); return whether x is finite for sure."""
         x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
-        n_macs = 0 if alone else self.n_macs * len(x)
+        threads = granted(self.n_macs * len(x))
         arrays = (
             x,
             self.weights,
@@ -152,14 +152,14 @@ class Dense:
             self.passes,
             self.way.axes,
             self.walk_numbers,
-            self._task(len(x), granted(n_macs)),
+            self._task(len(x), threads),
             self.tables,
             (self.blend.weights, self.blend.bias, self.blend.taps),
             y,
         )
         return share(
             lambda counter, team: dense_tiles(*arrays, counter, team),
-            n_macs=n_macs,
+            threads=threads,
             looks=not self.way.touches_all if looks is None else looks,
         )
 

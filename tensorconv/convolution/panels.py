@@ -53,8 +53,9 @@ def dense_tiles(
         The fields of Dense and Walk.
     way : ndarray of int64, shape (5,)
         Row, step, first and contiguous of Walk, and its slots.
-    task : ndarray of int64, shape (4,)
-        Out-channels per group, tiles per pass over the weights, tiles and blocks of out-channels per claim.
+    task : ndarray of int64, shape (6,)
+        Out-channels per group, tiles per pass over the weights and per part; the first part that is split into several
+        by its out-channels, how many are, and into how many. They are those that are claimed last.
     tables : tuple of ndarray
         The tables of all tiles, as :func:`fill_tables` fills them, or of none: then they are made here.
     blend : tuple of ndarray
@@ -67,7 +68,7 @@ def dense_tiles(
     invite(team)
     n_images, (n_groups, n_blocks, n_rows, channels) = len(x), weights.shape
     step, y_first, contiguous, slots = way[1], way[2], way[3], way[4]
-    n_out, group, chunk, chunk_blocks = task[0], task[1], task[2], task[3]
+    n_out, group, chunk, first_split, n_split, splits = task[0], task[1], task[2], task[3], task[4], task[5]
     size = x.itemsize
     lanes = VECTOR_BYTES // size
     n_positions, n_taps, x_channel = 1, 1, size
@@ -77,12 +78,14 @@ def dense_tiles(
         x_channel *= axes[a, SIZE]
     vectors, whole_tiles, few = n_tiles(n_positions, lanes, n_blocks)
     tiles = whole_tiles + few
-    tile_chunks, block_chunks = (tiles + chunk - 1) // chunk, (n_blocks + chunk_blocks - 1) // chunk_blocks
+    tile_chunks = (tiles + chunk - 1) // chunk
+    n_parts = n_images * n_groups * tile_chunks
+    most_blocks = n_blocks if n_split < n_parts else (n_blocks + splits - 1) // splits
     y_channel = y.shape[1] // (n_groups * n_out)
     x_group = x.shape[1] // n_groups * size
     tile_bytes = TILE_VECTORS * VECTOR_BYTES
     panel_values = np.zeros(MOST_ROWS * (TILE_VECTORS + 1) * lanes + 32, x.dtype)
-    edge = np.empty(group * chunk_blocks * channels * TILE_VECTORS * lanes + 16, x.dtype)
+    edge = np.empty(group * most_blocks * channels * TILE_VECTORS * lanes + 16, x.dtype)
     panel = (panel_values.ctypes.data + 63) // 64 * 64
     panel_first, x_values = (panel - panel_values.ctypes.data) // size, x.reshape(-1)
     edges = (edge.ctypes.data + 63) // 64 * 64
@@ -96,13 +99,17 @@ def dense_tiles(
     seen_at = seen.ctypes.data
     scan(x_values, seen, counter)
     while True:
-        unit = claim_part(counter, n_images * n_groups * tile_chunks * block_chunks, team)
+        unit = claim_part(counter, n_parts + n_split * (splits - 1), team)
         if unit < 0:
             judge(seen, counter)
             break
-        first_block = unit % block_chunks * chunk_blocks
-        last_block = min(n_blocks, first_block + chunk_blocks)
-        unit //= block_chunks
+        first_block, last_block = 0, n_blocks
+        if unit >= first_split + n_split * splits:
+            unit -= n_split * (splits - 1)
+        elif unit >= first_split:
+            split = (unit - first_split) % splits
+            first_block, last_block = n_blocks * split // splits, n_blocks * (split + 1) // splits
+            unit = first_split + (unit - first_split) // splits
         first_tile = unit % tile_chunks * chunk
         last_tile = min(tiles, first_tile + chunk)
         unit //= tile_chunks
@@ -192,8 +199,8 @@ def dense_tiles(
                             b = bias.ctypes.data + (g * n_blocks + o) * channels * size
                             at_once = COLUMN_BLOCKS if o + COLUMN_BLOCKS <= last_block else 1
                             for j in range(q1 - q0):
-                                sums = edges + i * chunk_blocks * channels * tile_bytes
-                                sums += (j * chunk_blocks + o - first_block) * channels * size
+                                sums = edges + i * most_blocks * channels * tile_bytes
+                                sums += (j * most_blocks + o - first_block) * channels * size
                                 column = (w, weights_step, panel + j * size, pitch, k_rows, sums, b, p, seen_at)
                                 if at_once == 1:
                                     column1(x, column)
@@ -203,10 +210,10 @@ def dense_tiles(
                         if p == len(passes) - 1:
                             for o in range(first_block * channels, min(n_out, last_block * channels)):
                                 at = (g * n_out + o) * y_channel + y_first // size
-                                e = edge_first + i * chunk_blocks * channels * TILE_VECTORS * lanes
+                                e = edge_first + i * most_blocks * channels * TILE_VECTORS * lanes
                                 for j in range(q1 - q0):
                                     to = q0 + j if contiguous == 1 else outputs[entry, j]
-                                    y_values[at + to] = edge[e + (j * chunk_blocks - first_block) * channels + o]
+                                    y_values[at + to] = edge[e + (j * most_blocks - first_block) * channels + o]
                         continue
                     through_edge = contiguous == 0 or q1 - q0 < nv * lanes
                     for o in range(first_block, last_block):
@@ -214,7 +221,7 @@ def dense_tiles(
                         b = bias.ctypes.data + (g * n_blocks + o) * channels * size
                         to, to_step = y_at + (o * channels * y_channel + q0) * size, y_channel * size
                         if through_edge or (o + 1) * channels > n_out:
-                            to = edges + (i * chunk_blocks + o - first_block) * channels * tile_bytes
+                            to = edges + (i * most_blocks + o - first_block) * channels * tile_bytes
                             to_step = tile_bytes
                         ahead, ahead_step = w, 0
                         if group > 1:  # weights from beyond the second-level cache: the next block of them
@@ -240,7 +247,7 @@ def dense_tiles(
                         in_place = n_out // channels * channels
                         start = first_block * channels if through_edge else max(in_place, first_block * channels)
                         for o in range(start, min(n_out, last_block * channels)):
-                            e = edge_first + (i * chunk_blocks * channels + o - first_block * channels) * (
+                            e = edge_first + (i * most_blocks * channels + o - first_block * channels) * (
                                 TILE_VECTORS * lanes
                             )
                             at = (g * n_out + o) * y_channel + y_first // size

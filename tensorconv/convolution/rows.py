@@ -101,18 +101,18 @@ class Rows:
             self.tasks[n_images, threads] = np.array(task, np.int64)
         return self.tasks[n_images, threads]
 
-    def __call__(self, x: Array, y: Array, *, looks: bool | None = None, alone: bool = False) -> bool:
+    def __call__(self, x: Array, y: Array, *, looks: bool | None = None) -> bool:
         """Convolve x (B, G I, L) into y (B, G O, P); return whether x is finite for sure."""
         x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
-        n_macs = 0 if alone else self.n_macs * len(x)
-        task = self._task(len(x), granted(n_macs))
+        threads = granted(self.n_macs * len(x))
+        task = self._task(len(x), threads)
         arrays = (
             *(x, self.weights, self.bias, self.offsets, self.row_at, self.column_at),
             *(self.sources, self.outputs, self.row_bits, self.column_bits, self.way.axes, task, y),
         )
         return share(
             lambda counter, team: narrow_rows(*arrays, counter, team),
-            n_macs=n_macs,
+            threads=threads,
             looks=not self.way.touches_all if looks is None else looks,
         )
 

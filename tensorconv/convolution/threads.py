@@ -75,16 +75,16 @@ def run_tasks(tasks: Iterable[Callable[[], None]], *, n_macs: int) -> None:
         done.result()
 
 
-def share(work: Callable[[NDArray[Any], int], None], *, n_macs: int, looks: bool = True) -> bool:
+def share(work: Callable[[NDArray[Any], int], None], *, threads: int, looks: bool = True) -> bool:
     """Run one function on several threads, which claim its parts from a common counter; this thread is one of them.
 
     Parameters
     ----------
     work : callable
-        Takes counters, an array of three integers, and a team to invite; raises the first counter for every part that
-        it claims, and returns when none is left; sets the last to 1 where its input was not finite.
-    n_macs : int
-        Multiply-accumulates of all parts together; for few, other threads are not asked.
+        Takes counters, an array of five integers, and a team to invite; raises the counters of claims for every part
+        that it claims, and returns when none is left; sets the third to 1 where its input was not finite.
+    threads : int
+        How many threads.
     looks : bool
         Whether to look at the input at all; if not, the second counter is raised beyond any input.
 
@@ -94,7 +94,6 @@ def share(work: Callable[[NDArray[Any], int], None], *, n_macs: int, looks: bool
         Whether all input was finite.
     """
     counter = np.array([0, 0 if looks else 2**40, 0, 0, 0], np.int64)
-    threads = granted(n_macs)
     if threads == 1 or not TEAM.lock.acquire(blocking=False):  # another call has the team
         work(counter, 0)
         return bool(counter[2] == 0)
