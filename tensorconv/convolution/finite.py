@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tensorconv.convolution.atomics import claim
 from tensorconv.convolution.emitter import I64, Emitter, Value, kernel
 from tensorconv.convolution.loops import Floats, Ints, compiled
-from tensorconv.convolution.vectors import VECTOR_BYTES, claim
+from tensorconv.convolution.vectors import VECTOR_BYTES
 
 BLOCK = 8192  # numbers that a thread claims at a time
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tensorconv.convolution.atomics import claim_part
 from tensorconv.convolution.finite import judge, scan
 from tensorconv.convolution.loops import Floats, Ints, compiled
 from tensorconv.convolution.microkernel import (
@@ -32,7 +33,7 @@ from tensorconv.convolution.tiles import (
     fill_tables,
     n_tiles,
 )
-from tensorconv.convolution.vectors import TILE_VECTORS, VECTOR_BYTES, claim_part
+from tensorconv.convolution.vectors import TILE_VECTORS, VECTOR_BYTES
 from tensorconv.convolution.ways import POSITIONS, SIZE, TAPS
 
 PANEL_ROWS, MOST_ROWS = 128, 192  # of a panel: 24 KB of a first-level cache of 48, with AVX-512

@@ -14,6 +14,8 @@ row and used by all sums that it is part of::
            +------+------+------+
     18 loads for 36 products; 4 sums and 9 weights in registers, if the registers are that many
 
+At stride 2, two vectors are split into even and odd columns, which two taps read.
+
 The kernel of pieces takes any taps: 4 vectors of sums, and for every row of weights, one per in-channel and tap, 4
 loads. What is outside the input is masked by two words: whether the row is inside, and which columns are.
 """
@@ -42,27 +44,30 @@ def block_kernel(taps: int, stride: int, n_rows: int) -> Any:
     -------
     intrinsic
         (like, (y, step of its rows, bits to store, x at the first tap, step of its rows, first row of x, number of rows
-        of x, zeros to read instead of rows that are not there, bits of the columns per tap along the row, distance of
-        odd columns, weights, bias, vector that tells whether sums are finite)). At stride 2, x is a plane of split
-        rows, padded.
+        of x, zeros to read instead of rows that are not there, bits of the columns per tap along the row, weights,
+        bias, vector that tells whether sums are finite)).
     """
 
     def emit(
         e: Emitter, y: Value, y_step: Value, stored: Value, x: Value, x_step: Value, first: Value, height: Value,
-        zeros: Value, columns: Value, odd: Value, weights: Value, bias: Value, seen: Value,
+        zeros: Value, columns: Value, weights: Value, bias: Value, seen: Value,
     ) -> None:  # fmt: skip
         b = e.builder
         sums = [e.splat(bias)] * n_rows
         weight = [e.splat(weights, t * e.size) for t in range(taps * taps)]
-        bits = [e.integer(columns, k) for k in range(taps)] if stride == 1 else []
+        bits = [e.integer(columns, k) for k in range(taps)]
+        if stride == 2:  # of every second column; with those between, which the next tap reads
+            bits = [b.or_(*(bits[k], b.shl(bits[k + 1], I64(1)))) if k + 1 < taps else bits[k] for k in range(taps)]
         for i in range((n_rows - 1) * stride + taps):
             is_inside = b.icmp_unsigned("<", b.add(first, I64(i)), height)
             row = b.select(is_inside, b.add(x, b.mul(x_step, I64(i))), zeros)
             for k in range(taps):
                 if stride == 1:
                     values = e.masked(b.add(row, I64(k * e.size)), bits[k])
+                elif k % 2 == 0:
+                    values, following = e.split(b.add(row, I64(k * e.size)), bits[k])
                 else:
-                    values = e.load(b.add(row, odd) if k % 2 else row, k // 2 * e.size)
+                    values = following
                 for r in range(n_rows):
                     if 0 <= i - r * stride < taps:
                         sums[r] = e.fma(weight[(i - r * stride) * taps + k], values, sums[r])
@@ -70,7 +75,7 @@ def block_kernel(taps: int, stride: int, n_rows: int) -> Any:
             e.store_masked(sums[r], b.add(y, b.mul(y_step, I64(r))), stored)
         watch(e, sums, seen)
 
-    return kernel(13, emit)
+    return kernel(12, emit)
 
 
 def piece_kernel(n_pieces: int, step: int) -> Any:
@@ -120,31 +125,6 @@ def piece_kernel(n_pieces: int, step: int) -> Any:
     return kernel(12, emit)
 
 
-def _split(
-    e: Emitter, even: Value, odd: Value, step: Value, x: Value, x_step: Value, n_rows: Value, width: Value, count: Value
-) -> None:
-    """Write the even and the odd columns of some rows, zeros behind them."""
-    b, size = e.builder, e.lanes * e.size
-
-    def row(r: Value, _: list[Value]) -> list[Value]:
-        to, source = b.mul(r, step), b.add(x, b.mul(r, x_step))
-
-        def part(v: Value, _: list[Value]) -> list[Value]:
-            rest = b.sub(width, b.mul(v, I64(2 * e.lanes)))
-            few = b.sub(b.shl(I64(1), rest), I64(1))
-            word = b.select(b.icmp_signed("<", rest, I64(2 * e.lanes)), few, I64(-1))
-            at = b.mul(v, I64(size))
-            for target, values in zip((even, odd), e.split(b.add(source, b.mul(at, I64(2))), word), strict=True):
-                e.store(values, b.add(b.add(target, to), at))
-            return []
-
-        e.loop(count, [], part)
-        return []
-
-    e.loop(n_rows, [], row)
-
-
-split_rows = kernel(8, _split)
 block3x3, block3x3few, block3x3s2 = block_kernel(3, 1, 14), block_kernel(3, 1, 7), block_kernel(3, 2, 7)
 block5x5, block5x5s2 = block_kernel(5, 1, 7), block_kernel(5, 2, 7)
 pieces4, pieces4s2 = piece_kernel(4, 1), piece_kernel(4, 2)

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from tensorconv.arrays import Array
+from tensorconv.convolution.atomics import claim_part
 from tensorconv.convolution.finite import judge, scan
 from tensorconv.convolution.loops import Floats, Ints, compiled
 from tensorconv.convolution.rowkernel import (
@@ -23,11 +24,10 @@ from tensorconv.convolution.rowkernel import (
     block5x5s2,
     pieces4,
     pieces4s2,
-    split_rows,
 )
 from tensorconv.convolution.team import invite
 from tensorconv.convolution.threads import granted, share
-from tensorconv.convolution.vectors import VECTOR_BYTES, claim_part
+from tensorconv.convolution.vectors import VECTOR_BYTES
 from tensorconv.convolution.ways import DILATION, LOW, POSITIONS, SIZE, STRIDE, TAPS, X_STEP, Y_STEP, Walk
 
 CLAIMS = 16  # for each thread
@@ -215,11 +215,7 @@ def narrow_rows(
     chunks, parts = (n_rows + chunk - 1) // chunk, (n_out + channels - 1) // channels
     x_group, y_channel = x.shape[1] // n_groups, y.shape[1] // n_out
     sums = np.empty(4 * lanes + 16, x.dtype)
-    n_split = (axes[last, SIZE] + 2 * lanes - 1) // (2 * lanes)
-    half = axes[last, LOW] + (n_split + n_vectors + 1) * lanes  # of a row that is split, with what vectors overrun
-    split = block > 0 and axes[last, STRIDE] == 2
-    zeros = np.zeros(2 * half if split else (axes[last, SIZE] if block > 0 else 0), x.dtype)
-    planes = np.zeros(((block_rows - 1) * 2 + axes[last, TAPS]) * 2 * half if split else 0, x.dtype)
+    zeros = np.zeros(axes[last, SIZE] if block > 0 else 0, x.dtype)
     at, seen = np.empty(16, np.int64), np.zeros(4 * lanes, x.dtype)
     scan(x.reshape(-1), seen, counter)
     while True:
@@ -238,30 +234,17 @@ def narrow_rows(
             y_at = y.ctypes.data + (image * y.shape[1] + o * y_channel) * size
             w, b = weights.ctypes.data + o * n_weights * size, bias.ctypes.data + o * size
             if block > 0 and last_row - first_row >= block_rows:
-                height, width, stride, taps = axes[0, SIZE], axes[1, SIZE], axes[0, STRIDE], axes[0, TAPS]
-                low, x_step, left, odd = axes[1, LOW], axes[0, X_STEP], -axes[1, LOW] * size, 0
-                if split:
-                    x_step, left, odd = 2 * half * size, 0, half * size
+                height, stride, taps = axes[0, SIZE], axes[0, STRIDE], axes[0, TAPS]
                 for r0 in range(first_row, last_row, block_rows):
                     r = min(r0, last_row - block_rows)
                     top = r * stride - axes[0, LOW]
-                    plane = x_at
-                    if split:  # even and odd columns of the block's rows, apart and padded
-                        h0, h1 = max(0, top), min(height, top + (block_rows - 1) * 2 + taps)
-                        plane = planes.ctypes.data - top * x_step
-                        to, source = plane + h0 * x_step, x_at + h0 * axes[0, X_STEP]
-                        evens, odds = to + low // 2 * size, to + low // 2 * size + odd
-                        if low % 2 == 1:
-                            evens, odds = odds, to + (low + 1) // 2 * size
-                        if h0 < h1:
-                            split_rows(x, (evens, odds, x_step, source, axes[0, X_STEP], h1 - h0, width, n_split))
                     for v in range(n_vectors):
-                        at_v = left + v * lanes * size
+                        at_v = (v * lanes * stride - axes[1, LOW]) * size
                         bits = column_bits.ctypes.data + v * 8 * column_bits.shape[1]
                         arguments = (
                             y_at + outputs[r] + v * VECTOR_BYTES, axes[0, Y_STEP], column_bits[v, taps],
-                            plane + top * x_step + at_v, x_step, top, height, zeros.ctypes.data + at_v, bits, odd,
-                            w, b, seen.ctypes.data,
+                            x_at + top * axes[0, X_STEP] + at_v, axes[0, X_STEP], top, height,
+                            zeros.ctypes.data + at_v, bits, w, b, seen.ctypes.data,
                         )  # fmt: skip
                         if block == 1:
                             block3x3(x, arguments)

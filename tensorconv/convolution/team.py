@@ -7,7 +7,7 @@ runs the same function with the same arguments. ::
     caller   ... arguments, OPEN = 7 | works | OPEN = 0 | until INSIDE == 0
     another  looks ... OPEN == 7: INSIDE += 1, still 7 | works | INSIDE -= 1 | looks ...
 
-A thread that has looked in vain for about a millisecond sleeps, until the next call wakes it.
+A thread that has looked in vain for a millisecond sleeps, until the next call wakes it.
 """
 
 from __future__ import annotations
@@ -16,66 +16,25 @@ import atexit
 import os
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from tensorconv.convolution.loops import compiled
+from tensorconv.convolution.atomics import I64, NT, add, location, pause, peek, poke
+from tensorconv.convolution.loops import Ints, compiled
 
-NT: Any = types
-I64 = ir.IntType(64)
 OPEN, INSIDE, FAILED, WANTED, CALLS, ENTRY, ARGUMENTS = (64 * line for line in range(7))  # bytes, a cache line each
 N_BYTES = 8192
-LOOKS = 20_000  # in vain: with about 50 ns each a millisecond
-_TRIPLE = cpu_target.target_context.codegen().magic_tuple()[0]
-
-
-def _at(builder: Any, address: Any) -> Any:
-    return builder.inttoptr(address, I64.as_pointer())
-
-
-def _peek(typing: Any, address: Any) -> Any:  # noqa: ARG001
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
-        return builder.load_atomic(_at(builder, arguments[0]), "seq_cst", 8)
-
-    return NT.int64(NT.int64), generate
-
-
-def _poke(typing: Any, address: Any, value: Any) -> Any:  # noqa: ARG001
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
-        builder.store_atomic(arguments[1], _at(builder, arguments[0]), "seq_cst", 8)
-        return context.get_dummy_value()
-
-    return NT.void(NT.int64, NT.int64), generate
-
-
-def _add(typing: Any, address: Any, value: Any) -> Any:  # noqa: ARG001
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
-        return builder.atomic_rmw("add", _at(builder, arguments[0]), arguments[1], "seq_cst")
-
-    return NT.int64(NT.int64, NT.int64), generate
-
-
-def _pause(typing: Any) -> Any:  # noqa: ARG001
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
-        nothing = ir.FunctionType(ir.VoidType(), [])
-        if _TRIPLE.startswith(("x86_64", "i686")):
-            builder.call(builder.module.declare_intrinsic("llvm.x86.sse2.pause", [], nothing), [])
-        elif _TRIPLE.startswith(("aarch64", "arm64")):
-            hint = ir.FunctionType(ir.VoidType(), [ir.IntType(32)])
-            builder.call(builder.module.declare_intrinsic("llvm.aarch64.hint", [], hint), [ir.IntType(32)(1)])
-        return context.get_dummy_value()
-
-    return NT.void(), generate
+PATIENCE = 1e-3  # seconds to look for work before a thread sleeps
+FEW_LOOKS = 1000  # to find out how long one takes
 
 
 def _enter(typing: Any, team: Any) -> Any:  # noqa: ARG001
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
-        entry = builder.load(_at(builder, builder.add(arguments[0], I64(ENTRY))))
+        entry = builder.load(location(builder, builder.add(arguments[0], I64(ENTRY))))
         function = builder.inttoptr(entry, ir.FunctionType(I64, [I64]).as_pointer())
         return builder.call(function, [builder.add(arguments[0], I64(ARGUMENTS))])
 
@@ -100,20 +59,21 @@ def _invite(typing: Any, team: Any) -> Any:  # noqa: ARG001
         inner.ret(inner.zext(inner.icmp_signed("!=", status, status.type(0)), I64))
         with builder.if_then(builder.icmp_signed(">", team, I64(0))):
             whole = ir.Constant(record, ir.Undefined)
-            for i, argument in enumerate(given):
-                whole = builder.insert_value(whole, argument, i)
+            for i, argument in enumerate(given):  # without references, which the inviting call gives back at its end
+                is_reference = argument.type == ir.IntType(8).as_pointer()
+                whole = builder.insert_value(whole, argument.type(None) if is_reference else argument, i)
             builder.store(whole, builder.inttoptr(builder.add(team, I64(ARGUMENTS)), record.as_pointer()))
-            builder.store(builder.ptrtoint(entry, I64), _at(builder, builder.add(team, I64(ENTRY))))
-            calls = _at(builder, builder.add(team, I64(CALLS)))
+            builder.store(builder.ptrtoint(entry, I64), location(builder, builder.add(team, I64(ENTRY))))
+            calls = location(builder, builder.add(team, I64(CALLS)))
             number = builder.add(builder.load(calls), I64(1))
             builder.store(number, calls)
-            builder.store_atomic(number, _at(builder, builder.add(team, I64(OPEN))), "seq_cst", 8)
+            builder.store_atomic(number, location(builder, builder.add(team, I64(OPEN))), "seq_cst", 8)
         return context.get_dummy_value()
 
     return NT.void(NT.int64), generate
 
 
-peek, poke, add, pause, enter = (intrinsic(f) for f in (_peek, _poke, _add, _pause, _enter))
+enter: Any = intrinsic(_enter)
 invite: Any = intrinsic(_invite)
 """Invite a team, an address, into the compiled function that says this, whose last argument it is; 0 is no team."""
 
@@ -181,66 +141,90 @@ def is_left(team: int, looks: int) -> bool:
 
 
 class Team:
-    """Threads beside the caller's, which are started when they are first wanted."""
+    """Threads beside the caller's, which are started when they are first wanted.
+
+    Attributes
+    ----------
+    lock : lock
+        Who holds it may invite the team.
+    address : int
+        What a compiled function is to invite.
+    """
 
     def __init__(self) -> None:
-        self.memory = np.zeros(N_BYTES // 8 + 8, np.int64)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin without threads, as the child of a fork has to: it has none of its parent's."""
+        self.lock = threading.Lock()
+        self.memory = np.zeros((N_BYTES + 64) // 8, np.int64)
         self.address = self.memory.ctypes.data + -self.memory.ctypes.data % 64
-        self.words = self.memory[(self.address - self.memory.ctypes.data) // 8 :]
         self.threads: list[threading.Thread] = []
-        self.alarms: list[Any] = []
+        self.alarms: list[threading.Semaphore] = []
         self.asleep: list[bool] = []
-        self.lock = threading.Lock()  # of who may invite
+        self.looks = 0  # before a thread sleeps
 
     def gather(self, n: int) -> None:
-        """Have n threads look for work; the caller holds the lock."""
+        """Have some threads look for work.
+
+        Parameters
+        ----------
+        n : int
+            How many; the others of the team stay away.
+        """
+        if not self.looks:
+            serve(self.address, 0, 1)  # which is compiled, or loaded, on first use
+            start = time.perf_counter()
+            serve(self.address, 0, FEW_LOOKS)
+            self.looks = int(FEW_LOOKS * PATIENCE / (time.perf_counter() - start)) + 1
         while len(self.threads) < n:
             me = len(self.threads)
-            self.alarms.append(threading.Lock())
-            self.alarms[me].acquire()
+            self.alarms.append(threading.Semaphore(0))
             self.asleep.append(False)
-            self.threads.append(threading.Thread(target=self._live, args=(me,), name=f"tensorconv-{me}", daemon=True))
+            work = partial(_live, self.memory, self.address, me, self.looks, self.alarms[me], self.asleep)
+            self.threads.append(threading.Thread(target=work, name=f"tensorconv-{me}", daemon=True))
             self.threads[me].start()
         for me in range(n):
             if self.asleep[me]:
                 self.asleep[me] = False
                 self.alarms[me].release()
-        self.words[WANTED // 8] = n
+        poke(self.address + WANTED, n)
 
     def part(self) -> None:
-        """Wait until all have left the call; the caller holds the lock.
+        """Close the call and wait until all have left it.
 
         Raises
         ------
         MemoryError
-            If one of them failed: compiled loops fail only where no workspace is given.
+            If one of them failed: compiled loops do where there is no memory for a workspace.
         """
-        while not is_left(self.address, LOOKS):
-            time.sleep(0)
-        if self.words[FAILED // 8]:
-            self.words[FAILED // 8] = 0
-            raise MemoryError("no memory for the workspace of a thread")
+        while not is_left(self.address, self.looks):
+            time.sleep(0)  # one of them waits for a core
+        if peek(self.address + FAILED):
+            poke(self.address + FAILED, 0)
+            raise MemoryError("there is no memory for the workspace of a thread")
 
     def end(self) -> None:
-        """Let all threads end."""
+        """Let all threads end, before the compiled code goes that they run."""
         with self.lock:
-            poke_words = self.words
-            poke_words[OPEN // 8] = -1
-            for me, alarm in enumerate(self.alarms):
-                if self.asleep[me]:
-                    self.asleep[me] = False
-                    alarm.release()
+            poke(self.address + OPEN, -1)
+            for alarm in self.alarms:
+                alarm.release()
             for thread in self.threads:
-                thread.join(timeout=1)
-            self.__init__()
+                thread.join()
+        self.reset()
 
-    def _live(self, me: int) -> None:
-        while serve(self.address, me, LOOKS):
-            self.asleep[me] = True
-            self.alarms[me].acquire()
+
+def _live(
+    memory: Ints, address: int, me: int, looks: int, alarm: threading.Semaphore, asleep: list[bool]
+) -> None:  # fmt: skip
+    """Be a thread of the team, whose memory lives as long."""
+    while memory.size and serve(address, me, looks):
+        asleep[me] = True
+        alarm.acquire()
 
 
 TEAM = Team()
-atexit.register(lambda: TEAM.end())
+atexit.register(TEAM.end)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=TEAM.__init__)  # a child has none of its parent's threads
+    os.register_at_fork(after_in_child=TEAM.reset)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +16,7 @@ import tensorconv as tc
 from tensorconv.convolution import fused, plans
 from tensorconv.convolution.fused import Fused
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(not plans.is_fast(), reason="the fast paths are turned off or unknown here")
 Layers = list[tuple[tuple[int, ...], dict[str, Any]]]
 # name: (layers, input size)
@@ -47,26 +53,33 @@ def sequence_of(name: str) -> tuple[tc.ConvSequence, np.ndarray]:
     return tc.ConvSequence(steps), rng.standard_normal((2, steps[0].in_channels, *size))
 
 
-def banded(monkeypatch: pytest.MonkeyPatch, band_bytes: int) -> None:
-    monkeypatch.setattr(fused, "WORTH_BYTES", 0)
-    monkeypatch.setattr(fused, "BAND_BYTES", band_bytes)
+def anew(steps: tc.ConvSequence) -> tc.ConvSequence:
+    """Return the same layers, of which no plans are kept."""
+    return tc.ConvSequence([dataclasses.replace(layer) for layer in steps.layers])
+
+
+def banded(monkeypatch: pytest.MonkeyPatch, buffer_bytes: int) -> None:
+    monkeypatch.setattr(fused, "BUFFER_BYTES", buffer_bytes)
     monkeypatch.setattr(fused, "RECOMPUTED", 100)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("band_bytes", [1, 5000])
+@pytest.mark.parametrize("part", [1, 2, 2.7])
 @pytest.mark.parametrize("name", SEQUENCES)
-def test_bands_give_the_bits_of_layers(name: str, band_bytes: int, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bands_give_the_bits_of_layers(name: str, part: float, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     steps, x = sequence_of(name)
     x = x.astype(dtype)
     expected = x
     for layer in steps.layers:
         expected = tc.convolve(expected, layer)
-    banded(monkeypatch, band_bytes)
-    prepared = tc.prepare(steps, x.shape[2:], dtype)
-    if band_bytes == 1:
-        assert [type(step.path) for step in prepared.steps] == [Fused]  # type: ignore[attr-defined]
-        assert len(prepared.steps[0].path.bands) > 1  # type: ignore[attr-defined]
+    (whole,) = tc.prepare(steps, x.shape[2:], dtype).steps
+    n_bytes = int(whole.path.n_between * x.itemsize / part)  # type: ignore[attr-defined]
+    banded(monkeypatch, n_bytes)
+    (prepared,) = tc.prepare(anew(steps), x.shape[2:], dtype).steps
+    path = prepared.path  # type: ignore[attr-defined]
+    assert isinstance(path, Fused)
+    assert path.n_between * x.itemsize <= n_bytes
+    assert (len(path.bands) > 1) == (part > 1)
     for number in ("1", "3"):
         monkeypatch.setenv("TENSORCONV_NUM_THREADS", number)
         assert np.array_equal(prepared(x), expected)
@@ -75,7 +88,7 @@ def test_bands_give_the_bits_of_layers(name: str, band_bytes: int, dtype: str, m
 @pytest.mark.parametrize("name", ["inverted residual", "asymmetric"])
 def test_every_number_is_looked_at(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     steps, x = sequence_of(name)
-    banded(monkeypatch, 1)
+    banded(monkeypatch, 4000)
     prepared = tc.prepare(steps, x.shape[2:])
     for row in range(x.shape[2]):
         broken = x.copy()
@@ -85,11 +98,48 @@ def test_every_number_is_looked_at(name: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_bands_are_for_large_things_between_only() -> None:
-    def n_steps(channels: int, size: int) -> int:
+    def n_bands(channels: int, size: int) -> list[int]:
         layers = [((channels, channels, 3, 1), {"padding": (1, 0)}), ((channels, channels, 1, 1), {})]
         made = [tc.ConvLayer.of(np.ones(shape, "float32"), **attributes) for shape, attributes in layers]
-        return len(tc.prepare(tc.ConvSequence(made), (size, size), "float32").steps)
+        steps = tc.prepare(tc.ConvSequence(made), (size, size), "float32").steps
+        return [len(getattr(step.path, "bands", [0])) for step in steps]  # type: ignore[attr-defined]
 
-    assert n_steps(64, 112) == 1
-    assert n_steps(64, 56) == 2  # what lies between stays in the cache
-    assert n_steps(512, 56) == 2  # bands would read the weights again
+    assert n_bands(64, 56) == [1]  # what lies between fits the buffers
+    assert n_bands(64, 112) == [2]
+    assert n_bands(512, 56) == [1, 1]  # bands would read the weights again: one layer after the other
+
+
+def test_images_share_the_buffers_as_far_as_these_hold_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps, _ = sequence_of("separable")
+    x = np.random.default_rng(1).standard_normal((7, 5, 29, 12))
+    expected = np.concatenate([tc.convolve(image[None], steps) for image in x])
+    banded(monkeypatch, 3 * 4 * 29 * 12 * 8)  # three images of what lies between
+    assert np.array_equal(tc.prepare(anew(steps), (29, 12))(x), expected)
+
+
+MEMORY = """
+import resource
+import numpy as np
+import tensorconv as tc
+
+def steps_of(size):
+    shapes = [((144, 24, 1, 1), {}), ((144, 1, 3, 3), dict(padding=1, groups=144)), ((24, 144, 1, 1), {})]
+    steps = tc.ConvSequence([tc.ConvLayer.of(np.ones(shape, "float32"), **rest) for shape, rest in shapes])
+    return tc.prepare(steps, (size, size), "float32"), np.ones((1, 24, size, size), "float32")
+
+prepared, x = steps_of(20)
+prepared(x)
+prepared, x = steps_of(200)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+y = prepared(x)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024, y.nbytes)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in kilobytes on Linux only")
+def test_what_lies_between_takes_a_few_megabytes_however_large_it_is() -> None:
+    command = [sys.executable, "-c", MEMORY]
+    environment = {**os.environ, "TENSORCONV_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=300)
+    taken, of_output = map(int, done.stdout.split())
+    assert taken <= of_output + 4 * 2**20  # while 23 MB lie between two layers

@@ -10,6 +10,7 @@ import pytest
 import tensorconv as tc
 from tensorconv.convolution import dense, plans
 from tensorconv.convolution.dense import Dense
+from tensorconv.convolution.fused import Fused
 
 pytestmark = pytest.mark.skipif(not plans.is_fast(), reason="the fast paths are turned off or unknown here")
 # name: (depthwise kernel and geometry, out-channels, batch and input size)
@@ -35,7 +36,9 @@ def pair_of(name: str, dtype: str) -> tuple[tc.ConvSequence, np.ndarray]:
 
 
 def paths(sequence: tc.ConvSequence, x: np.ndarray) -> list[Any]:
-    return [step.path for step in tc.prepare(sequence, x.shape[2:], x.dtype).steps]  # type: ignore[attr-defined]
+    """Return how each layer, or pair of layers, is run; what lies between is small here: one band for all."""
+    found = [step.path for step in tc.prepare(sequence, x.shape[2:], x.dtype).steps]  # type: ignore[attr-defined]
+    return [plan for path in found for plan in (path.bands[0].plans if isinstance(path, Fused) else [path])]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

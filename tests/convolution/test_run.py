@@ -151,6 +151,8 @@ def test_the_number_of_threads_is_read_anew_by_every_call(transposed: bool, monk
             at_work.append(self._max_workers)
             return super().submit(*arguments)
 
+    gather = threads.TEAM.gather
+    monkeypatch.setattr(threads.TEAM, "gather", lambda n: (at_work.append(n + 1), gather(n)))
     monkeypatch.setattr(threads, "ThreadPoolExecutor", Recorded)
     monkeypatch.setattr(threads, "_POOLS", {})
     for number in ("2", "1", "3"):
