@@ -158,7 +158,8 @@ class Team:
         """Begin without threads, as the child of a fork has to: it has none of its parent's."""
         self.lock = threading.Lock()
         self.memory = np.zeros((N_BYTES + 64) // 8, np.int64)
-        self.address = self.memory.ctypes.data + -self.memory.ctypes.data % 64
+        first = -self.memory.ctypes.data % 64
+        self.address, self.words = self.memory.ctypes.data + first, self.memory[first // 8 :]
         self.threads: list[threading.Thread] = []
         self.alarms: list[threading.Semaphore] = []
         self.asleep: list[bool] = []
@@ -188,7 +189,7 @@ class Team:
             if self.asleep[me]:
                 self.asleep[me] = False
                 self.alarms[me].release()
-        poke(self.address + WANTED, n)
+        self.words[WANTED // 8] = n
 
     def part(self) -> None:
         """Close the call and wait until all have left it.
@@ -200,14 +201,14 @@ class Team:
         """
         while not is_left(self.address, self.looks):
             time.sleep(0)  # one of them waits for a core
-        if peek(self.address + FAILED):
-            poke(self.address + FAILED, 0)
+        if self.words[FAILED // 8]:
+            self.words[FAILED // 8] = 0
             raise MemoryError("there is no memory for the workspace of a thread")
 
     def end(self) -> None:
         """Let all threads end, before the compiled code goes that they run."""
         with self.lock:
-            poke(self.address + OPEN, -1)
+            self.words[OPEN // 8] = -1
             for alarm in self.alarms:
                 alarm.release()
             for thread in self.threads:
