@@ -14,7 +14,6 @@ from tensorconv.arrays import Array
 from tensorconv.errors import GeometryError
 from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, as_sequence
-from tensorconv.linalg import one_blas_thread
 
 Part = tuple[Array, ConvGeometry]
 
@@ -81,6 +80,8 @@ def compose_parts(parts: list[Part]) -> Part:
     GeometryError
         If no single convolution does the same.
     """
+    from tensorconv.linalg import one_blas_thread  # with SciPy, which convolutions do without
+
     first, *rest = [(np.asarray(kernel, np.float64), geometry) for kernel, geometry in parts]
     with one_blas_thread():
         return reduce(_compose_two, rest, first)

@@ -151,10 +151,10 @@ def peak(dtype: str) -> float:
 def roof(n_bytes: int, flops: float, fastest: float, options: argparse.Namespace) -> float:
     """Return the GFLOP/s that products at their peak, or else moving all data once, would allow.
 
-    As many bytes are copied, half of them read and half written, by numpy, over and over: from the caches that they
-    fit in.
+    Each thread's part of as many bytes is copied, half of them read and half written, by numpy, over and over: from
+    the caches that they fit in.
     """
-    source = np.ones(n_bytes // 2, np.uint8)
+    source = np.ones(n_bytes // 2 // options.threads, np.uint8)
     target = np.empty_like(source)
     moving = measure({"copy": lambda: np.copyto(target, source)}, options.rounds, options.seconds)["copy"]
     return min(fastest, 1e-9 * flops / moving)
@@ -203,8 +203,8 @@ def sequences(options: argparse.Namespace) -> str:
     text = table(["sequence", "ours us", "times ONNX Runtime's speed"], rows)
     return (
         f"{text}\n\n{geometric(ratios):.2f} in geometric mean, {min(ratios):.2f} at least. A depthwise layer at stride "
-        "1 is computed on the way into the pointwise layer behind it, and never stored. Other layers run one after "
-        "another as long as what lies between them has less than 1.5 MB, and in bands of rows from there on."
+        "1 is computed on the way into the pointwise layer behind it, and never stored. What lies between other layers "
+        "goes to and fro between two buffers of 1.97 MB, in bands of rows where it is larger."
     )
 
 

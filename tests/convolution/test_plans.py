@@ -134,6 +134,11 @@ def output(process: subprocess.Popen[str]) -> str:
     return out
 
 
+def test_a_convolution_does_without_the_decompositions(tmp_path: Path) -> None:
+    report = "import sys; print(*{'scipy.optimize', 'tensorconv.linalg', 'tensorconv.layers'} & set(sys.modules))"
+    assert output(run(report, tmp_path)).split() == ["tensorconv.layers"]
+
+
 @pytest.mark.skipif(not plans.is_fast(), reason="the fast paths are turned off or unknown here")
 def test_start_up_two_at_once_and_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     report = "print(seconds, float(y.sum()))"
