@@ -95,8 +95,12 @@ def rounding_bound(x: Any, sequence: Any) -> Array:
         bias = np.full(layer.out_channels, underflow) + (
             0 if layer.bias is None else np.abs(layer.bias.astype(np.float64))
         )
-        kernel = np.abs(layer.kernel.astype(np.float64)) + u * smallest_normal(data.dtype) / growth  # its conversion's
-        magnitude = convolve(magnitude, ConvLayer(kernel, layer.geometry, bias))
+        kernel = layer.kernel.astype(np.float64)
+        np.abs(kernel, out=kernel)
+        kernel += u * smallest_normal(data.dtype) / growth  # of its conversion
+        absolute = ConvLayer(kernel, layer.geometry, bias)
+        del kernel  # the layer has its own
+        magnitude = convolve(magnitude, absolute)
     return magnitude * (growth * (1 + gamma(total + 1, U64)))
 
 
@@ -140,17 +144,18 @@ def operator_norm_bound(kernel: Array, groups: int = 1, *, oversampling: int = 8
     checked = as_float_array("kernel", kernel)
     if groups < 1 or len(checked) % groups:
         raise GeometryError(f"groups must divide the {len(checked)} out-channels, got groups={groups}")
-    blocks = checked.astype(np.float64)
-    blocks = blocks.reshape(groups, -1, *blocks.shape[1:])
-    scale = float(np.abs(blocks).max())
+    scale = max(float(checked.max()), -float(checked.min()))
     if scale == 0:
         return 0.0
+    blocks = checked.astype(np.float64)
+    blocks /= scale
+    blocks = blocks.reshape(groups, -1, *blocks.shape[1:])
     taps = blocks.shape[3:]
     samples = [oversampling * (k - 1) if k > 1 else 1 for k in taps]
     slack = math.prod((1 - (k - 1) / n) ** -0.5 for k, n in zip(taps, samples, strict=True) if k > 1)
     level = 0.0
     with one_blas_thread():
-        for matrices in _transfer_samples(blocks / scale, samples):
+        for matrices in _transfer_samples(blocks, samples):
             level = _raise_to_largest_eigenvalue(matrices, level)
     # A completed Cholesky factorization proves definiteness up to gamma(n + 1) times the trace, here below n * level
     # (Rump, "Verification of positive definiteness", 2006); the factor 8 covers complex arithmetic and the sums before.

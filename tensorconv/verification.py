@@ -85,18 +85,27 @@ def verify(
         exact = not outputs_differ and _same_output(size, original, steps, rng)
         bound = _operator_norm(original.sequence) + _operator_norm(steps)
     else:
-        kernel, geometry = composed
-        consistent = _is_consistent(probe, steps, kernel, geometry)
-        w, v = comparable((np.asarray(original.kernel, np.float64), original.geometry), composed)
+        single = ConvLayer(*composed, _bias(steps.convolutions[-1]))
+        del composed  # large kernels are in memory as seldom as can be
+        consistent = _is_consistent(probe, steps, single)
+        v, w = comparable((single.kernel, single.geometry), (original.kernel, original.geometry))
         if w[0].shape == v[0].shape and w[1] == v[1]:
-            kernel_error = _relative_distance(w[0], v[0])
-            error, magnitude = _composition_error(steps)
-            slack = comparable((error, geometry), (np.asarray(original.kernel), original.geometry))[0][0]
-            slack = slack + (FACTORIZATION_SLACK * U64 * _norm(w[0]) if len(steps) > 1 else 0.0)
-            exact = consistent and bool((np.abs(v[0] - w[0]) <= slack).all()) and _same_bias(original, steps)
-            rounding = math.prod(w[0].shape[2:]) ** 0.5 * _norm(magnitude) * _float64_growth(steps)
-            difference = v[0] - w[0]
-            bound = operator_norm_bound(difference, w[1].groups) + (rounding if len(steps) > 1 else 0.0)
+            difference = w[0].astype(np.float64)
+            norm, groups = _norm(difference), w[1].groups
+            np.subtract(v[0], difference, out=difference)
+            kernel_error = _ratio(_norm(difference), norm)
+            n_taps, geometry = math.prod(w[0].shape[2:]), single.geometry
+            del single, v, w
+            magnitude = _composed_magnitudes(steps)
+            rounding = n_taps**0.5 * _norm(magnitude) * _float64_growth(steps) if len(steps) > 1 else 0.0
+            magnitude *= gamma(len(steps), unit_roundoff(steps.dtype)) + _float64_growth(steps)
+            slack = comparable((magnitude, geometry), (original.kernel, original.geometry))[0][0]
+            del magnitude
+            more = FACTORIZATION_SLACK * U64 * norm if len(steps) > 1 else 0.0
+            is_near = all(bool((np.abs(d) <= s + more).all()) for d, s in zip(difference, slack, strict=True))
+            del slack
+            exact = consistent and is_near and _same_bias(original, steps)
+            bound = operator_norm_bound(difference, groups) + rounding
         else:
             bound = _operator_norm(original.sequence) + _operator_norm(steps)
             geometries = (_in_words(w), _in_words(v))
@@ -204,9 +213,8 @@ def _bias(layer: ConvLayer) -> Array:
     return np.zeros(layer.out_channels) if layer.bias is None else layer.bias.astype(np.float64)
 
 
-def _is_consistent(probe: Array, steps: ConvSequence, kernel: Array, geometry: Any) -> bool:
-    """Whether running the steps and running the composed kernel agree within both runs' rounding bounds."""
-    single = ConvLayer(kernel, geometry, _bias(steps.convolutions[-1]))
+def _is_consistent(probe: Array, steps: ConvSequence, single: ConvLayer) -> bool:
+    """Whether running the steps and running the composed layer agree within both runs' rounding bounds."""
     one, many = convolve(probe, single), convolve(probe, steps)
     if one.shape != many.shape:
         return False
@@ -232,17 +240,15 @@ def _float64_growth(steps: ConvSequence) -> float:
     return gamma(sum(map(n_roundings, steps.convolutions)), U64)
 
 
-def _composition_error(steps: ConvSequence) -> tuple[Array, Array]:
-    """Return what rounding can do to the composed kernel, elementwise, and the composition of absolute values.
+def _composed_magnitudes(steps: ConvSequence) -> Array:
+    """Return the composition of absolute values, which times some roundings bounds what they do to the composed kernel.
 
     Each stored entry f is off by at most u |f| plus half the smallest subnormal, that is u (|f| + smallest normal).
     """
-    tiny, u = smallest_normal(steps.dtype), unit_roundoff(steps.dtype)
+    tiny = smallest_normal(steps.dtype)
     kernels = [np.abs(step.kernel.astype(np.float64)) for step in steps.convolutions]
     kernels = [kernel + tiny * (kernel.max() > 0) for kernel in kernels]
-    parts = [(kernel, step.geometry) for kernel, step in zip(kernels, steps.convolutions, strict=True)]
-    magnitude = compose_parts(parts)[0]
-    return magnitude * (gamma(len(steps), u) + _float64_growth(steps)), magnitude
+    return compose_parts([(kernel, step.geometry) for kernel, step in zip(kernels, steps.convolutions, strict=True)])[0]
 
 
 def _same_bias(layer: ConvLayer, steps: ConvSequence) -> bool:
@@ -261,14 +267,17 @@ def _operator_norm(steps: ConvSequence) -> float:
 
 def _relative_distance(reference: Array, other: Array) -> float:
     """Return ||other - reference|| / ||reference||; 0 for equal arrays, inf for a zero reference that is missed."""
-    distance, norm = _norm(other - reference), _norm(reference)
+    return _ratio(_norm(other - reference), _norm(reference))
+
+
+def _ratio(distance: float, norm: float) -> float:
     return 0.0 if distance == 0 else distance / norm if norm else math.inf
 
 
 def _norm(array: Array) -> float:
     """Return the Frobenius norm, safe from overflow and underflow of squares."""
     scale = unit_scale(array) if np.isfinite(array).all() else 1.0
-    return scale * float(np.linalg.norm((array / scale).ravel()))
+    return scale * math.hypot(*(float(np.linalg.norm(part.ravel() / scale)) for part in array))
 
 
 def _output_error(data: Array, layer: ConvLayer, steps: ConvSequence) -> float:

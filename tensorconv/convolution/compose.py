@@ -16,6 +16,7 @@ from tensorconv.geometry import ConvGeometry
 from tensorconv.layers import ConvLayer, as_sequence
 
 Part = tuple[Array, ConvGeometry]
+ENTRIES = 2**21  # of the kernel that are summed at a time, so that the parts of a large one take little memory
 
 
 def compose(sequence: Any) -> ConvLayer:
@@ -157,17 +158,20 @@ def _contract(w1: Array, groups1: int, w2: Array, groups2: int, taps: list[Array
     flat2 = w2.reshape(*w2.shape[:2], -1)
     for start, stop in _overlaps(n_mid, groups1, groups2):
         group1, group2 = start * groups1 // n_mid, start * groups2 // n_mid
-        rows = slice(group2 * n_out // groups2, (group2 + 1) * n_out // groups2)
+        first_row, last_row = group2 * n_out // groups2, (group2 + 1) * n_out // groups2
         column = group1 % (groups1 // groups) * w1.shape[1]
         columns = slice(column, column + w1.shape[1])
         offset = group2 * n_mid // groups2
-        # (O/G2, K2, C/G1, K1)
-        part = np.tensordot(flat2[rows, start - offset : stop - offset], flat1[start:stop], axes=(1, 0))
-        if distinct:
-            result[rows, columns, where.T.ravel()] += part.transpose(0, 2, 1, 3).reshape(*part.shape[0::2], -1)
-        else:
-            for k1, k2 in np.ndindex(where.shape):
-                result[rows, columns, where[k1, k2]] += part[:, k2, :, k1]
+        at_once = max(1, ENTRIES // (flat2.shape[2] * math.prod(flat1.shape[1:])))
+        for row in range(first_row, last_row, at_once):
+            rows = slice(row, min(last_row, row + at_once))
+            # (O/G2, K2, C/G1, K1)
+            part = np.tensordot(flat2[rows, start - offset : stop - offset], flat1[start:stop], axes=(1, 0))
+            if distinct:
+                result[rows, columns, where.T.ravel()] += part.transpose(0, 2, 1, 3).reshape(*part.shape[0::2], -1)
+            else:
+                for k1, k2 in np.ndindex(where.shape):
+                    result[rows, columns, where[k1, k2]] += part[:, k2, :, k1]
     return result.reshape(n_out, n_in // groups, *size)
 
 

@@ -193,14 +193,16 @@ def plan_dense(
     taps = way.taps if blend is None else np.zeros(1, np.int64)
     n_blocks, n_rows = -(-n_out // TILE_CHANNELS), n_in * len(taps)
     order, runs, passes = panel_rows(n_in, taps, channel_bytes)
-    padded = np.zeros((n_groups, n_blocks * TILE_CHANNELS, n_rows), kernel.dtype)
-    padded[:, :n_out] = kernel.reshape(n_groups, n_out, n_rows)[:, :, order]
-    weights = padded.reshape(n_groups, n_blocks, TILE_CHANNELS, n_rows).swapaxes(2, 3)
+    weights = np.zeros((n_groups, n_blocks, n_rows, TILE_CHANNELS), kernel.dtype)
+    rows = kernel.reshape(n_groups, n_out, n_rows)
+    for g, block in np.ndindex(n_groups, n_blocks):  # one by one: a large kernel is in memory often enough
+        some = rows[g, block * TILE_CHANNELS : (block + 1) * TILE_CHANNELS][:, order]
+        weights[g, block, :, : len(some)] = some.T
     biases = np.zeros((n_groups, n_blocks * TILE_CHANNELS), kernel.dtype)
     biases[:, :n_out] = bias.reshape(n_groups, n_out)
     if blend is None:
         blend = Blend(np.zeros((0, 1), kernel.dtype), np.zeros(0, kernel.dtype), np.zeros(0, np.int64))
-    return Dense(way, np.ascontiguousarray(weights), biases, n_out, runs, passes, blend)
+    return Dense(way, weights, biases, n_out, runs, passes, blend)
 
 
 def panel_rows(n_in: int, taps: Ints, channel_bytes: int) -> tuple[Ints, Ints, Ints]:

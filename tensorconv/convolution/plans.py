@@ -178,7 +178,7 @@ def _plan(layers: tuple[ConvLayer, ...], size: tuple[int, ...], dtype: np.dtype[
     for layer in layers:
         output_size = layer.output_size(size)
         with np.errstate(over="ignore"):
-            kernel = as_float_array(f"kernel as {dtype}", layer.kernel.astype(dtype))
+            kernel = as_float_array(f"kernel as {dtype}", layer.kernel.astype(dtype, copy=False))
             bias = np.zeros(layer.out_channels, dtype) if layer.bias is None else layer.bias.astype(dtype)
         bias = as_float_array(f"bias as {dtype}", bias)
         parts.append(Part(layer.geometry, kernel, bias, size, output_size))
