@@ -1,8 +1,10 @@
-"""Text for everything that prints: aligned tables, short tuples."""
+"""Text for everything that prints or writes: aligned tables, short tuples, values as JSON holds them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 def aligned_table(rows: Iterable[Sequence[str]]) -> str:
@@ -64,3 +66,23 @@ def product(*letters: str) -> str:
         "I*K1".
     """
     return "*".join(letter for letter in letters if letter)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: tuples as lists, and no number (null) for what is not finite.
+
+    Parameters
+    ----------
+    value : Any
+        A dictionary, sequence, number, text or None.
+
+    Returns
+    -------
+    Any
+        The same in plain values.
+    """
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

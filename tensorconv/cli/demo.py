@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from tensorconv.cli.description import plain
 from tensorconv.cli.network_options import Jobs
 from tensorconv.cli.options import Json
 from tensorconv.cli.outcome import in_short
 from tensorconv.cli.output import show_json
 from tensorconv.cli.progress import watched
+from tensorconv.text import plain
 
 
 def demo(

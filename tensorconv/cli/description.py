@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from tensorconv.layers import ConvLayer, ConvSequence, PadLayer, PermuteLayer, Step
@@ -70,23 +69,3 @@ def _describe(layer: Step) -> dict[str, Any]:
         "parameters": layer.n_parameters,
         "channelwise": True,
     }
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: tuples as lists, and no number (null) for what is not finite.
-
-    Parameters
-    ----------
-    value : Any
-        A dictionary, sequence, number, text or None.
-
-    Returns
-    -------
-    Any
-        The same in plain values.
-    """
-    if isinstance(value, dict):
-        return {key: plain(entry) for key, entry in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [plain(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -15,10 +15,9 @@ import numpy as np
 
 from tensorconv.arrays import Array
 from tensorconv.errors import ModelError, TensorconvError
+from tensorconv.models.drift import Evaluate, Run
 from tensorconv.models.network import Batch
 
-Run = Callable[[Batch], Mapping[str, Array]]
-Evaluate = Callable[[Run], float]
 _MODULE = "tensorconv_evaluation"
 
 

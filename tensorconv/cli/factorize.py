@@ -10,7 +10,7 @@ import typer
 
 import tensorconv as tc
 from tensorconv.cli.choice import choose, geometry_options
-from tensorconv.cli.description import describe_sequence, plain
+from tensorconv.cli.description import describe_sequence
 from tensorconv.cli.options import (
     Dilation,
     Groups,
@@ -28,6 +28,7 @@ from tensorconv.cli.options import (
     size,
 )
 from tensorconv.cli.output import show_json, working
+from tensorconv.text import plain
 
 
 class Measure(StrEnum):

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensorconv.cli.data import read_data
-from tensorconv.cli.evaluation import Evaluate, evaluation, load_function, share_of_right_classes
+from tensorconv.cli.evaluation import evaluation, load_function, share_of_right_classes
 from tensorconv.errors import ModelError
+from tensorconv.models.drift import Evaluate
 from tensorconv.models.network import Batch
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from tensorconv.cli.description import plain
 from tensorconv.cli.output import show_json
 from tensorconv.errors import ModelError, TensorconvError
+from tensorconv.text import plain
 
 if TYPE_CHECKING:
     from tensorconv.models.comparison import Comparison

@@ -16,12 +16,23 @@ from rich.table import Table
 _WIDTH_OF_A_PIPE = 4096
 
 
-def _console(*, stderr: bool = False) -> Console:
-    """Return a console that prints names as they are: no markup, no emoji codes, no colouring of numbers."""
-    console = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
-    if not console.is_terminal:
-        console.width = _WIDTH_OF_A_PIPE
-    return console
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that prints names as they are: no markup, no emoji codes, no colouring of numbers.
+
+    Parameters
+    ----------
+    stderr : bool
+        Whether it prints there.
+
+    Returns
+    -------
+    Console
+        As wide as the terminal, or as a line may be.
+    """
+    made = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    if not made.is_terminal:
+        made.width = _WIDTH_OF_A_PIPE
+    return made
 
 
 def show_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
@@ -41,9 +52,9 @@ def show_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Sequ
         table.add_column(title, justify="right" if title in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = _console()
-    with console.capture() as captured:
-        console.print(table)
+    pipe = console()
+    with pipe.capture() as captured:
+        pipe.print(table)
     for line in captured.get().splitlines():
         typer.echo(line.rstrip())
 
@@ -79,12 +90,12 @@ def working(on: str, *, done: int = 0, total: int | None = None, quiet: bool = F
     None
         Nothing.
     """
-    console = _console(stderr=True)
-    if quiet or not console.is_terminal:
+    terminal = console(stderr=True)
+    if quiet or not terminal.is_terminal:
         yield
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
+    with Progress(*columns, console=terminal, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         bar.add_task(on, completed=done, total=total)
         yield
 
@@ -97,4 +108,4 @@ def can_draw() -> bool:
     bool
         Whether its encoding is a Unicode one.
     """
-    return _console().encoding.startswith("utf")
+    return console().encoding.startswith("utf")

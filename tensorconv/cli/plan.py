@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from tensorconv.cli.description import plain
 from tensorconv.cli.network_files import read_given, run_identity
 from tensorconv.cli.network_options import (
     Budget,
@@ -42,6 +41,7 @@ from tensorconv.cli.output import show_json, working
 from tensorconv.cli.progress import watched
 from tensorconv.errors import ModelError
 from tensorconv.models.settings import Settings
+from tensorconv.text import plain
 
 
 def plan(

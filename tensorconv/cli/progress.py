@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from tensorconv.cli.output import console
 from tensorconv.models.progress import Progress, Watch, unwatched
 
 
@@ -26,8 +26,8 @@ def watched(*, quiet: bool = False) -> Iterator[Watch]:
     callable
         What is to be told of the progress.
     """
-    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
-    if quiet or not console.is_terminal:
+    terminal = console(stderr=True)
+    if quiet or not terminal.is_terminal:
         yield unwatched
         return
     columns = (
@@ -38,7 +38,7 @@ def watched(*, quiet: bool = False) -> Iterator[Watch]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[layer]}", markup=False),
     )
-    with Bars(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bars:
+    with Bars(*columns, console=terminal, transient=True, redirect_stdout=False, redirect_stderr=False) as bars:
         stages: dict[str, TaskID] = {}
 
         def watch(progress: Progress) -> None:

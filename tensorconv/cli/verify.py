@@ -9,7 +9,6 @@ import typer
 
 import tensorconv as tc
 from tensorconv.cli.choice import choose, geometry_options
-from tensorconv.cli.description import plain
 from tensorconv.cli.options import (
     Dilation,
     Groups,
@@ -25,6 +24,7 @@ from tensorconv.cli.options import (
     size,
 )
 from tensorconv.cli.output import show_json, working
+from tensorconv.text import plain
 
 if TYPE_CHECKING:
     from tensorconv.verdict import Report

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -18,7 +17,7 @@ from tensorconv.models.drift import Evaluate, drift_by_output, scored
 from tensorconv.models.paired_times import FEWEST_PAIRS, Ratio, run_pairs, seconds_of
 from tensorconv.models.peak_memory import peak_memory
 from tensorconv.models.timed_session import n_cores, open_session, runtime_errors
-from tensorconv.text import aligned_table
+from tensorconv.text import aligned_table, plain
 
 _WARM_UPS = 2
 _PAIRS, _SECONDS = 21, 10.0  # of pairs of runs, unless the fewest pairs take longer
@@ -71,7 +70,7 @@ class Comparison:
         dict
             Field name to number, list, dict of these, or None; None also for an infinite number.
         """
-        fields: dict[str, Any] = _finite({**asdict(self), "largest_drift": self.largest_drift})
+        fields: dict[str, Any] = plain({**asdict(self), "largest_drift": self.largest_drift})
         return fields
 
     def __str__(self) -> str:
@@ -173,15 +172,6 @@ def _opened(network: Any, batch: Mapping[str, Any], n_threads: int) -> Iterator[
         except runtime_errors() as error:
             raise ModelError(f"the network cannot be timed: ONNX Runtime refuses it: {error}") from error
         yield _Opened(partial(session.run, None, dict(batch)), path, n_bytes)
-
-
-def _finite(value: Any) -> Any:
-    """Return nested values with lists for tuples and None for numbers that are not finite."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _megabytes(n_bytes: int) -> str:

@@ -12,7 +12,6 @@ from tensorconv.arrays import Array
 from tensorconv.errors import ModelError
 
 Run = Callable[[Mapping[str, Any]], Mapping[str, Array]]
-
 Evaluate = Callable[[Run], float]
 
 

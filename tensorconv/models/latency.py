@@ -17,13 +17,12 @@ import numpy as np
 from tensorconv.errors import ModelError
 from tensorconv.export import dump
 from tensorconv.integers import integer, per_axis
-from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer, PermuteLayer, as_sequence
+from tensorconv.layers import ChannelwiseLayer, ConvLayer, ConvSequence, PadLayer, PermuteLayer, Step, as_sequence
 from tensorconv.models.latency_file import default_path, read_measurements, write_measurements
 from tensorconv.models.paired_times import FEWEST_PAIRS, Ratio, run_pairs, seconds_of
 from tensorconv.models.timed_session import n_cores, onnx_runtime, open_session, runtime_errors
 
 Size = tuple[int, ...]
-Step = ConvLayer | ChannelwiseLayer | PermuteLayer | PadLayer
 _MOST_PAIRS = 31
 _SECONDS = 0.03  # of timed runs in all, as far as the fewest pairs allow
 _SAMPLE_SECONDS = 2e-4  # shorter runs are timed several together: starting them takes microseconds

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tensorconv.arrays import Array
-from tensorconv.errors import FormatError, MissingFrameworkError, ModelError, TensorconvError
+from tensorconv.errors import MissingFrameworkError, ModelError, TensorconvError
 from tensorconv.models.found import FoundLayer, Reading, SkippedLayer
 
 Size = tuple[int, ...]
@@ -40,31 +40,19 @@ def read_onnx(path: Path, input_size: Size | None = None) -> Reading:
     MissingFrameworkError
         If the package onnx is not installed.
     """
-    model = _load_model(path)
-    from tensorconv.export.onnx_tensors import stored_tensors  # loads onnx, which no other kind of file needs
-
+    try:  # onnx, which no other kind of file needs
+        from tensorconv.export.onnx_tensors import stored_tensors
+        from tensorconv.models.onnx_file import read_model
+        from tensorconv.models.onnx_sites import hidden
+    except ImportError as error:
+        raise MissingFrameworkError("reading .onnx needs the package onnx: pip install 'tensorconv[onnx]'") from error
+    model, folder = read_model(path)
     if input_size is not None:
         _fix_input(model.graph, input_size)
     sizes = _spatial_sizes(model)
     tensors = stored_tensors({tensor.name: tensor for tensor in model.graph.initializer}, model.graph.node)
-    found = (_entry(node, tensors, sizes, path.parent) for node in _convolutions(model.graph))
-    return Reading.of((*found, *_hidden(model)))
-
-
-def _load_model(path: Path) -> Any:
-    """Parse an ONNX file without loading the weights that are stored beside it."""
-    try:
-        onnx = importlib.import_module("onnx")
-        message = importlib.import_module("google.protobuf.message")
-    except ImportError as error:
-        raise MissingFrameworkError("reading .onnx needs the package onnx: pip install 'tensorconv[onnx]'") from error
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except message.DecodeError as error:
-        raise FormatError(f"{path} cannot be read as an ONNX network: {error}") from error
-    if not model.HasField("graph"):
-        raise FormatError(f"{path} is not an ONNX network: it holds no graph")
-    return model
+    found = (_entry(node, tensors, sizes, folder or path.parent) for node in _convolutions(model.graph))
+    return Reading.of((*found, *hidden(model)))
 
 
 def _entry(node: Any, tensors: Mapping[str, Any], sizes: Mapping[str, Size], folder: Path) -> FoundLayer | SkippedLayer:
@@ -100,22 +88,6 @@ def _array(tensors: Mapping[str, Any], name: str, what: str, folder: Path) -> Ar
 
 def _convolutions(graph: Any) -> Iterator[Any]:
     return (node for node in graph.node if node.op_type in OPERATORS and node.domain in ("", "ai.onnx"))
-
-
-def _hidden(model: Any) -> Iterator[SkippedLayer]:
-    """Yield the convolutions of subgraphs and functions, which are not read."""
-    bodies = [*_subgraphs(model.graph), *model.functions]
-    while bodies:
-        body = bodies.pop()
-        bodies += _subgraphs(body)
-        for node in _convolutions(body):
-            reason = "inside a branch, loop or function; only the main graph is read"
-            yield SkippedLayer(node.name or node.op_type, reason)
-
-
-def _subgraphs(body: Any) -> list[Any]:
-    attributes = [attribute for node in body.node for attribute in node.attribute]
-    return [a.g for a in attributes if a.HasField("g")] + [graph for a in attributes for graph in a.graphs]
 
 
 def _spatial_sizes(model: Any) -> dict[str, Size]:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
-from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from tensorconv.arrays import Array
 from tensorconv.errors import ModelError, TensorconvError
@@ -18,15 +17,12 @@ from tensorconv.export.onnx_tensors import STANDARD
 from tensorconv.models.onnx_external import Folder, take_in, with_data
 from tensorconv.models.onnx_shapes import infer_shapes
 from tensorconv.models.onnx_walk import all_names, reads, stored_names, tensors_of
+from tensorconv.models.timed_session import runtime_errors
 
 _ALIVE = 3  # sessions, each of which holds the weights it needs
 _HANDED_OVER = 2**16  # bytes from which a tensor is handed to the runtime as an array, so that no message gets too long
 _SHARED = (np.float16, np.float32, np.float64, np.int8, np.uint8, np.int32, np.int64)
 _FIRST_IR = 4  # before it, stored tensors are inputs too, which could be given other values
-_ERRORS: tuple[type[Exception], ...] = (
-    *(kind for kind in vars(states).values() if isinstance(kind, type) and issubclass(kind, Exception)),
-    *(RuntimeError, ValueError, TypeError, IndexError, MemoryError),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +117,7 @@ class Runner:
             raise
         except KeyError as error:
             raise ModelError(f"batch has no input {error}, which the network needs") from error
-        except _ERRORS as error:
+        except runtime_errors() as error:
             raise ModelError(f"ONNX Runtime cannot run the network: {_first_line(error)}") from error
         for name, result in zip(names, results, strict=True):
             if not isinstance(result, np.ndarray):

@@ -153,7 +153,7 @@ def find_sites(
             name = first.output[0] if name == first.name else f"{name}'"
         held = partial(read, place, name) if first_layer is None else replace(first_layer, name=name)
         sites[name] = OnnxSite(name, held, operator, tuple(uses[key]))
-    return tuple(sites.values()), (*skipped, *_hidden(model))
+    return tuple(sites.values()), (*skipped, *hidden(model))
 
 
 def wanted_shapes(model: ModelProto, *, linear: bool) -> list[str]:
@@ -284,8 +284,19 @@ def _name(node: NodeProto) -> str:
     return str(node.name or (node.output[0] if node.output else node.op_type))
 
 
-def _hidden(model: ModelProto) -> Iterator[SkippedLayer]:
-    """Yield the convolutions of subgraphs and functions."""
+def hidden(model: ModelProto) -> Iterator[SkippedLayer]:
+    """Yield the convolutions of subgraphs and functions, which are not read.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        The model.
+
+    Yields
+    ------
+    SkippedLayer
+        A convolution, and where it is.
+    """
     inner = [
         (node, "inside a branch or loop, which may run any number of times") for node in inner_nodes(model.graph.node)
     ]

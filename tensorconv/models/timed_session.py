@@ -60,7 +60,7 @@ def open_session(model: bytes | str, n_threads: int) -> Any:
 
 
 def runtime_errors() -> tuple[type[Exception], ...]:
-    """Return the errors that ONNX Runtime raises, which have no base of their own.
+    """Return the errors that ONNX Runtime raises, which have no base of their own: its binding raises Python's too.
 
     Returns
     -------
@@ -69,7 +69,8 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     """
     binary = onnx_runtime().capi.onnxruntime_pybind11_state
     every = (getattr(binary, name) for name in dir(binary))
-    return (*(one for one in every if isinstance(one, type) and issubclass(one, Exception)), RuntimeError, ValueError)
+    own = (one for one in every if isinstance(one, type) and issubclass(one, Exception))
+    return (*own, RuntimeError, ValueError, TypeError, IndexError, MemoryError)
 
 
 def n_cores() -> int:
