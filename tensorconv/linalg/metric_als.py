@@ -197,10 +197,12 @@ class _Problem:
         cross = contracted([*others, self.pulled], self.output[0] + inner).reshape(len(self.target), -1)
         gram = contracted([self.half, *self._copies(others)], inner + self._copied(inner)).reshape(cross.shape[1], -1)
         squares = np.diag(gram)
-        unseen = squares <= UNSEEN * self.trace * self._squared_norms(inner, sizes).ravel()
+        faint = UNSEEN * self.trace * self._squared_norms(inner, sizes).ravel()
+        unseen = squares <= faint
         gains = np.where(unseen, 0.0, 1 / np.sqrt(np.where(unseen, 1.0, squares)))  # to features of one size
         gram, cross = gains[:, None] * gram * gains, cross * gains
-        solution = regressed(gram, cross, self.limit)
+        ridge = np.diag(faint * gains**2)  # of solutions as good as one another the smallest, not what rounding says
+        solution = regressed(gram + ridge, cross, self.limit)
         squared = self.squared_norm - float(np.vdot(2 * cross - solution @ gram, solution))
         size = float(np.vdot(solution, solution))
         self.terms[j] = (letters, np.moveaxis((solution * gains).reshape(-1, *sizes), 0, letters.index(self.output[0])))

@@ -253,3 +253,12 @@ def test_few_unknowns_are_solved_within_a_sweep(seed: int) -> None:
     start: Terms = [("oix", drawn_factor), ("o", np.ones(len(target)))]
     errors = metric_als(start, "oix", target, root.T @ root, n_iter_max=1).errors
     assert errors[1] <= 0.1 * errors[0]
+
+
+def test_what_the_metric_hardly_sees_is_not_blown_up() -> None:
+    metric = np.diag([1.0, 0.0])
+    right = np.array([[1.0, 0.0], [1e-7, 1.0]])  # of the second row, only 1e-7 is seen
+    fit = metric_als([("or", np.ones((3, 2))), ("ri", right)], "oi", np.ones((3, 2)), metric, n_iter_max=0)
+    product = fit.terms[0][1] @ fit.terms[1][1]
+    assert np.abs(product).max() <= 2  # 5e6 where the two rows share what either could do alone
+    assert np.allclose(product[:, 0], 1)
