@@ -68,7 +68,8 @@ def test_a_transposed_and_grouped_convolution_takes_its_batch_norm_in():
     network = OnnxNetwork.read(model(nodes, {"x": [1, 2, 5]}, "y", stored))
     x = whole((1, 2, 5), 5)
     new = network.replaced({"/c": through_identity(network.sites[0].layer)})
-    np.testing.assert_array_equal(new.run({"x": x})["y"], network.run({"x": x})["y"])
+    # equal, but for runtimes that take the root of the variance less exactly: ONNX Runtime 1.18 is off by 4 roundings
+    np.testing.assert_allclose(new.run({"x": x})["y"], network.run({"x": x})["y"], rtol=8 * 2**-23)
     assert [n.op_type for n in new.model.graph.node] == ["Conv", "ConvTranspose"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from models.onnx_graphs import model, node, same_nodes, small, through_identity, whole
 from onnx import TensorProto, helper, numpy_helper
@@ -28,7 +29,8 @@ def test_every_operator_set(opset):
     checked(new.proto())
     assert new.model.opset_import == network.model.opset_import
     assert new.model.ir_version == network.model.ir_version
-    np.testing.assert_array_equal(new.run({"x": X})["y"], network.run({"x": X})["y"])
+    if opset <= 21 or tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 21):  # the first with 22
+        np.testing.assert_array_equal(new.run({"x": X})["y"], network.run({"x": X})["y"])
     assert not any(n.op_type == "BatchNormalization" for n in new.model.graph.node)
     assert "n1" in {name for n in new.model.graph.node for name in n.output}
 
