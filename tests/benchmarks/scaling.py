@@ -76,7 +76,6 @@ def compressed_alone(source: str, out: str) -> dict[str, float]:
         error=0.999,
         methods=["svd"],
         shares=(0.05,),
-        include=("conv?",),
         faster=False,
         comparing=False,
         batch=1,
@@ -242,8 +241,8 @@ def _hours(seconds: float) -> str:
 
 TEXT = """# Beyond one machine, and beyond its memory
 
-Made by `OPENBLAS_NUM_THREADS=1 python tests/benchmarks/scaling.py --write docs/scaling.md`, on a machine that did other
-work too: single runs of wall time, of which the order of magnitude counts.
+Made by `OPENBLAS_NUM_THREADS=1 python tests/benchmarks/scaling.py --write docs/scaling.md` on two
+cores: single runs of wall time, of which the order of magnitude counts.
 
 ## Workers
 
@@ -274,9 +273,8 @@ any worker and merges neighbours pairwise, in an order that depends on the numbe
 
 {workers}
 
-Both workers, the scheduler and the process that asks share two cores, and other programs had most of these when the
-times were taken: they say what a worker costs on a full machine, not how two free ones scale. A task is a whole layer:
-a worker on a busy core holds the others up at the end.
+Both workers, the scheduler and the process that asks share two cores. A task is a whole layer: whoever has the last one
+holds the others up at the end.
 
 ## How the cost grows
 
@@ -307,13 +305,12 @@ leaves that out; then drift and latency of the whole are not known, and should b
 Sizes of inputs must follow from the file or `input_size`.
 
 Chains of 3x3 convolutions between {narrow} and many channels, compressed by `svd` in a process of its own with
-`comparing=False` and a work folder. At most the first ten layers are looked at and replaced; all are read, several
-times over, and written. Memory is the peak of the process' resident set over what the libraries take.
+`comparing=False` and a work folder. Memory is the peak of the process' resident set over what the libraries take.
 
 {memory}
 
-The peak does not grow with the number of layers. It is that of `verify`, which compares a layer with what replaces it
-in float64, twice the size of float32 weights, and holds about a dozen such arrays. Several processes need it each.
+The peak does not grow with the number of layers. Decompositions and `verify` work in float64, twice the size of float32
+weights, and hold some such arrays: their kernel, the composed one, their difference. Several processes need it each.
 """
 
 
@@ -325,12 +322,11 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--large", type=int, nargs="+", default=[4, 64], help="layers of the large networks")
     parser.add_argument("--megabytes", type=float, default=64.0, help="of one of their layers")
-    parser.add_argument("--memory-table", type=Path, help="a table that was made before, not made again")
     parser.add_argument("--write", type=Path)
     chosen = parser.parse_args(arguments)
     done, share = workers(chosen.workers, chosen.channels[-1], chosen.layers)
     grown, law = growth(chosen.channels, chosen.layers)
-    large = chosen.memory_table.read_text() if chosen.memory_table else memory(chosen.large, chosen.megabytes)
+    large = memory(chosen.large, chosen.megabytes)
     page = TEXT.format(
         workers=done,
         growth=grown,
