@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -128,7 +128,7 @@ class Dense:
             n_split, splits = (parts % threads if parts < 3 * PARTS * threads else 0), min(threads, n_blocks)
             if n_blocks > CHANNEL_BLOCKS:
                 n_split, splits = parts, max(splits, -(-n_blocks // CHANNEL_BLOCKS))
-            task = [self.n_out, group, chunk, (parts - n_split) // 2, n_split, splits]
+            task = [self.n_out, group, chunk, (parts - n_split) // 2, n_split, splits, 0, tiles]
             self.tasks[n_images, threads] = np.array(task, np.int64)
         return self.tasks[n_images, threads]
 
@@ -140,25 +140,21 @@ class Dense:
         fill_tables(axes, way, self.weights.shape[1], 0, self.n_kept, size, tables)
         return tables
 
+    @cached_property
+    def layer(self) -> tuple[Any, ...]:
+        """What :func:`dense_tiles` is to know of the layer: all of its arguments but data and task."""
+        first = self.weights, self.bias, self.runs, self.passes, self.way.axes, self.walk_numbers
+        return (*first, self.tables, (self.blend.weights, self.blend.bias, self.blend.taps))
+
     def __call__(self, x: Array, y: Array, *, looks: bool | None = None) -> bool:
         """Convolve x (B, G I, L) into y (B, G O, P); return whether x is finite for sure."""
         x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
         threads = granted(self.n_macs * len(x))
-        arrays = (
-            x,
-            self.weights,
-            self.bias,
-            self.runs,
-            self.passes,
-            self.way.axes,
-            self.walk_numbers,
-            self._task(len(x), threads),
-            self.tables,
-            (self.blend.weights, self.blend.bias, self.blend.taps),
-            y,
-        )
+        task, (weights, bias, runs, passes, axes, way, tables, blend) = self._task(len(x), threads), self.layer
         return share(
-            lambda counter, team: dense_tiles(*arrays, counter, team),
+            lambda counter, team: dense_tiles(
+                x, weights, bias, runs, passes, axes, way, task, tables, blend, y, counter, team
+            ),
             threads=threads,
             looks=not self.way.touches_all if looks is None else looks,
         )

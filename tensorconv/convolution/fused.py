@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from tensorconv.arrays import Array, aligned_empty
+from tensorconv.arrays import Array
 from tensorconv.convolution.dense import Dense
+from tensorconv.convolution.expanded import Expanded, expanded
 from tensorconv.convolution.finite import look_at_part
+from tensorconv.convolution.kept import kept
 from tensorconv.convolution.part import Interval, Part
 from tensorconv.convolution.rows import Rows
 
@@ -33,15 +33,15 @@ class Band:
 
     Parameters
     ----------
-    plans : tuple of Dense or Rows
-        One per layer.
+    plans : tuple of Dense, Rows or Expanded
+        One per layer, or per layers that are one.
     shapes : tuple of (int, int)
         Channels and positions of each layer's part of the output, but the last's.
     looked_at : (int, int)
         Which elements of each channel of the input this band is to look at; none, if its outputs tell enough.
     """
 
-    plans: tuple[Dense | Rows, ...]
+    plans: tuple[Dense | Rows | Expanded, ...]
     shapes: tuple[tuple[int, int], ...]
     looked_at: Interval
 
@@ -66,7 +66,7 @@ class Band:
                 look_at_part(image, *self.looked_at, counter)
         is_finite = bool(counter[2] == 0)
         for i, plan in enumerate(self.plans):
-            to = _kept(i % 2, (len(x), *self.shapes[i]), x.dtype) if i < len(self.shapes) else y
+            to = kept(f"between {i % 2}", (len(x), *self.shapes[i]), x.dtype) if i < len(self.shapes) else y
             is_finite = plan(x, to, looks=False) and is_finite
             x = to
         return is_finite
@@ -91,8 +91,8 @@ class Fused:
 
     @property
     def n_between(self) -> int:
-        """Numbers in what lies between two layers at most, per image."""
-        return max(math.prod(shape) for band in self.bands for shape in band.shapes)
+        """Numbers in what lies between two layers at most, per image; what is in planes of threads is not counted."""
+        return max((math.prod(shape) for band in self.bands for shape in band.shapes), default=1)
 
     def __call__(self, x: Array, y: Array) -> bool:
         """Apply the sequence to x (B, C, L), into y (B, O, P); return whether x is finite for sure."""
@@ -100,18 +100,6 @@ class Fused:
         images = [slice(image, image + at_once) for image in range(0, len(x), at_once)]
         found = [band.run(x[image], y[image]) for image in images for band in self.bands]
         return all(found)
-
-
-_BUFFERS = threading.local()
-
-
-def _kept(which: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Return one of the thread's two buffers, made larger where it has to be."""
-    buffers: dict[str, Array] = _BUFFERS.__dict__
-    name, n_bytes = str(which), math.prod(shape) * dtype.itemsize
-    if name not in buffers or buffers[name].nbytes < n_bytes:
-        buffers[name] = aligned_empty((n_bytes,), np.dtype("uint8"))
-    return buffers[name][:n_bytes].view(dtype).reshape(shape)
 
 
 def plan_fused(parts: list[Part]) -> Fused | None:
@@ -163,10 +151,15 @@ def _rows_of_band(parts: list[Part], rows: Interval) -> list[Interval]:
 
 
 def _plan_band(parts: list[Part], rows: list[Interval], looked_at: Interval, item: int) -> Band:
-    plans, shapes = [], []
+    plans: list[Dense | Rows | Expanded] = []
+    shapes: list[tuple[int, int]] = []
     for i, (part, given, wanted) in enumerate(zip(parts, rows, rows[1:], strict=False)):
         is_last = i == len(parts) - 1
         row = math.prod(part.output_size[1:])
         plans.append(part.planned(part.way_of(wanted, given, wanted[0] * row * item if is_last else 0)))
         shapes += [] if is_last else [(part.out_channels, (wanted[1] - wanted[0]) * row)]
+    for i in range(len(plans) - 1, 0, -1):
+        one = expanded(plans[i - 1], plans[i])
+        if one is not None:
+            plans[i - 1 : i + 1], shapes[i - 1 : i] = [one], []
     return Band(tuple(plans), tuple(shapes), looked_at)

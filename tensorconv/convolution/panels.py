@@ -54,9 +54,10 @@ def dense_tiles(
         The fields of Dense and Walk.
     way : ndarray of int64, shape (5,)
         Row, step, first and contiguous of Walk, and its slots.
-    task : ndarray of int64, shape (6,)
+    task : ndarray of int64, shape (8,)
         Out-channels per group, tiles per pass over the weights and per part; the first part that is split into several
-        by its out-channels, how many are, and into how many. They are those that are claimed last.
+        by its out-channels, how many are, and into how many, which are those that are claimed last; the first tile and
+        the last, end excluded.
     tables : tuple of ndarray
         The tables of all tiles, as :func:`fill_tables` fills them, or of none: then they are made here.
     blend : tuple of ndarray
@@ -77,9 +78,8 @@ def dense_tiles(
         n_positions *= axes[a, POSITIONS]
         n_taps *= axes[a, TAPS]
         x_channel *= axes[a, SIZE]
-    vectors, whole_tiles, few = n_tiles(n_positions, lanes, n_blocks)
-    tiles = whole_tiles + few
-    tile_chunks = (tiles + chunk - 1) // chunk
+    vectors, whole_tiles, _ = n_tiles(n_positions, lanes, n_blocks)
+    tile_chunks = (task[7] - task[6] + chunk - 1) // chunk
     n_parts = n_images * n_groups * tile_chunks
     most_blocks = n_blocks if n_split < n_parts else (n_blocks + splits - 1) // splits
     y_channel = y.shape[1] // (n_groups * n_out)
@@ -111,8 +111,8 @@ def dense_tiles(
             split = (unit - first_split) % splits
             first_block, last_block = n_blocks * split // splits, n_blocks * (split + 1) // splits
             unit = first_split + (unit - first_split) // splits
-        first_tile = unit % tile_chunks * chunk
-        last_tile = min(tiles, first_tile + chunk)
+        first_tile = task[6] + unit % tile_chunks * chunk
+        last_tile = min(task[7], first_tile + chunk)
         unit //= tile_chunks
         g, image = unit % n_groups, unit // n_groups
         x_at = x.ctypes.data + image * x.shape[1] * size + g * x_group

@@ -81,7 +81,7 @@ def share(work: Callable[[NDArray[Any], int], None], *, threads: int, looks: boo
     Parameters
     ----------
     work : callable
-        Takes counters, an array of five integers, and a team to invite; raises the counters of claims for every part
+        Takes counters, an array of six integers, and a team to invite; raises the counters of claims for every part
         that it claims, and returns when none is left; sets the third to 1 where its input was not finite.
     threads : int
         How many threads.
@@ -93,7 +93,7 @@ def share(work: Callable[[NDArray[Any], int], None], *, threads: int, looks: boo
     bool
         Whether all input was finite.
     """
-    counter = np.array([0, 0 if looks else 2**40, 0, 0, 0], np.int64)
+    counter = np.array([0, 0 if looks else 2**40, 0, 0, 0, 0], np.int64)
     if threads == 1 or not TEAM.lock.acquire(blocking=False):  # another call has the team
         work(counter, 0)
         return bool(counter[2] == 0)

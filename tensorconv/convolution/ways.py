@@ -50,6 +50,11 @@ class Walk:
         return int(np.prod(self.axes[:, POSITIONS]))
 
     @cached_property
+    def n_elements(self) -> int:
+        """Elements of a channel of the input."""
+        return int(np.prod(self.axes[:, SIZE]))
+
+    @cached_property
     def n_taps(self) -> int:
         """Taps of all axes."""
         return int(np.prod(self.axes[:, TAPS]))

@@ -203,8 +203,9 @@ def sequences(options: argparse.Namespace) -> str:
     text = table(["sequence", "ours us", "times ONNX Runtime's speed"], rows)
     return (
         f"{text}\n\n{geometric(ratios):.2f} in geometric mean, {min(ratios):.2f} at least. A depthwise layer at stride "
-        "1 is computed on the way into the pointwise layer behind it, and never stored. What lies between other layers "
-        "goes to and fro between two buffers of 1.97 MB, in bands of rows where it is larger."
+        "1 is computed on the way into the pointwise layer behind it, and never stored; a pointwise layer before both "
+        "is computed by the thread that needs it. What lies between other layers goes to and fro between two buffers "
+        "of 1.97 MB, in bands of rows where it is larger."
     )
 
 
