@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tensorconv.arrays import Array, aligned_empty, as_float_array
+from tensorconv.arrays import Array, as_float_array
 from tensorconv.convolution.fused import plan_fused
+from tensorconv.convolution.kept import lent
 from tensorconv.convolution.part import Part, joined
 from tensorconv.convolution.simple import plan_simple
 from tensorconv.convolution.transposed import plan_transposed
@@ -78,7 +79,7 @@ class Plan:
             The output, and whether x holds neither NaN nor inf.
         """
         shape = (len(x), self.out_channels, math.prod(self.output_size))
-        y = aligned_empty(shape, x.dtype)
+        y = lent(shape, x.dtype)
         is_finite = self.path(np.ascontiguousarray(x).reshape(len(x), x.shape[1], -1), y) or bool(np.isfinite(x).all())
         return y.reshape(*shape[:2], *self.output_size), is_finite
 
