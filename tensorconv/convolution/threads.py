@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tensorconv.convolution.team import TEAM
 from tensorconv.errors import GeometryError
 
-SMALL_WORK = 2**18  # below this many multiply-accumulates a thread costs more than it saves
+SMALL_WORK = 2**18  # multiply-accumulates for which another thread is worth its waking
 _POOLS: dict[int, ThreadPoolExecutor] = {}  # one, by its number of threads
 
 
@@ -53,7 +53,7 @@ def granted(n_macs: int) -> int:
     int
         At least 1.
     """
-    return n_threads() if n_macs > SMALL_WORK else 1
+    return min(n_threads(), 1 + n_macs // max(1, SMALL_WORK))
 
 
 def run_tasks(tasks: Iterable[Callable[[], None]], *, n_macs: int) -> None:
@@ -66,7 +66,7 @@ def run_tasks(tasks: Iterable[Callable[[], None]], *, n_macs: int) -> None:
     n_macs : int
         Multiply-accumulates of all tasks together.
     """
-    threads = granted(n_macs)
+    threads = n_threads() if granted(n_macs) > 1 else 1
     if threads == 1:
         for task in tasks:
             task()
