@@ -69,9 +69,13 @@ def _pause(typing: Any) -> Any:  # noqa: ARG001
     return NT.void(), generate
 
 
-_peek_at, _poke_at, _add_at = (intrinsic(f) for f in (_peek, _poke, _add))
-pause: Any = intrinsic(_pause)
-"""Wait for some cycles, for a loop that looks for something."""
+_peek_at, _poke_at, _add_at, _pause_here = (intrinsic(f) for f in (_peek, _poke, _add, _pause))
+
+
+@compiled
+def pause() -> None:
+    """Wait for some cycles, in a loop that looks for something."""
+    _pause_here()
 
 
 @compiled

@@ -70,6 +70,9 @@ class Dense:
         What is in a panel together: the first run and the last, end excluded.
     blend : Blend
         A depthwise layer before a pointwise one, without channels if there is none.
+
+    Attributes
+    ----------
     tasks : dict
         How work is claimed, by number of images and of threads.
     """

@@ -114,7 +114,9 @@ def expanded_tiles(
     y : ndarray, shape (B, O P)
         Receives the output.
     counter : ndarray of int64, shape (6,)
-        What is claimed, whether the data are not finite, and how many threads have come.
+        As for :func:`dense_tiles`, and how many threads have come.
+    team : int
+        Address of a team to invite, 0 for none; negative for a thread of the team.
     """
     invite(team)
     lanes, parts, tiles = VECTOR_BYTES // x.itemsize, task[3], task[4]

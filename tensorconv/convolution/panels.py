@@ -64,8 +64,11 @@ def dense_tiles(
         The fields of Blend.
     y : ndarray, shape (B, G O P)
         Receives the output.
-    counter : ndarray of int64, shape (3,)
-        What is claimed, of the work and of the looking at the data, and whether they are not finite.
+    counter : ndarray of int64, shape (5,)
+        What is claimed, of the work and of the looking at the data, and whether they are not finite; then what the
+        caller and what the team has claimed.
+    team : int
+        Address of a team to invite, 0 for none; negative for a thread of the team.
     """
     invite(team)
     n_images, (n_groups, n_blocks, n_rows, channels) = len(x), weights.shape

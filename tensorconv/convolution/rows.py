@@ -59,6 +59,9 @@ class Rows:
         Bits of each vector of columns for every tap, then those of the columns that there are.
     block, block_rows : int
         The kernel of blocks to take and its rows of output, 0 for that of pieces.
+
+    Attributes
+    ----------
     tasks : dict
         How work is claimed, by number of images and of threads.
     """
@@ -201,8 +204,10 @@ def narrow_rows(
         Groups, rows and out-channels per claim, the kernel of blocks and its rows, the step along a row.
     y : ndarray, shape (B, G O P)
         Receives the output.
-    counter : ndarray of int64, shape (3,)
-        What is claimed, and at the end whether the data are not finite.
+    counter : ndarray of int64, shape (5,)
+        As for :func:`dense_tiles`.
+    team : int
+        Address of a team to invite, 0 for none; negative for a thread of the team.
     """
     invite(team)
     n_groups, chunk, channels, block, block_rows, step = task[0], task[1], task[2], task[3], task[4], task[5]

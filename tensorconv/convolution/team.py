@@ -25,6 +25,7 @@ from numba.extending import intrinsic
 
 from tensorconv.convolution.atomics import I64, NT, add, location, pause, peek, poke
 from tensorconv.convolution.loops import Ints, compiled
+from tensorconv.errors import TensorconvError
 
 OPEN, INSIDE, FAILED, WANTED, CALLS, ENTRY, ARGUMENTS = (64 * line for line in range(7))  # bytes, a cache line each
 N_BYTES = 8192
@@ -42,12 +43,27 @@ def _enter(typing: Any, team: Any) -> Any:  # noqa: ARG001
 
 
 def _invite(typing: Any, team: Any) -> Any:  # noqa: ARG001
+    """Invite a team into the compiled function that says this.
+
+    Parameters
+    ----------
+    typing : context
+        Numba's.
+    team : int
+        Its address, the last argument of the function, which must take no arrays of bytes; 0 is no team.
+
+    Returns
+    -------
+    (signature, callable)
+        What Numba makes instructions of.
+    """
+
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
         inviting, (team,) = builder.function, arguments
         given = inviting.args[2:]  # behind the places for a result and an error; the last is the team
         record = ir.LiteralStructType([argument.type for argument in given])
         if context.get_abi_sizeof(record) > N_BYTES - ARGUMENTS:
-            raise NotImplementedError("too many arguments")
+            raise TensorconvError(f"{inviting.name} has more arguments than a team can be given")
         entry = ir.Function(builder.module, ir.FunctionType(I64, [I64]), f"{inviting.name}.invited")
         entry.linkage = "internal"
         inner = ir.IRBuilder(entry.append_basic_block())
@@ -73,9 +89,8 @@ def _invite(typing: Any, team: Any) -> Any:  # noqa: ARG001
     return NT.void(NT.int64), generate
 
 
-enter: Any = intrinsic(_enter)
+_enter_at: Any = intrinsic(_enter)
 invite: Any = intrinsic(_invite)
-"""Invite a team, an address, into the compiled function that says this, whose last argument it is; 0 is no team."""
 
 
 @compiled
@@ -106,7 +121,7 @@ def serve(team: int, me: int, looks: int) -> bool:
             left -= 1
             continue
         add(team + INSIDE, 1)
-        if peek(team + OPEN) == number and enter(team) != 0:
+        if peek(team + OPEN) == number and _enter_at(team) != 0:
             add(team + FAILED, 1)
         add(team + INSIDE, -1)
         left = looks
@@ -191,19 +206,19 @@ class Team:
                 self.alarms[me].release()
         self.words[WANTED // 8] = n
 
-    def part(self) -> None:
+    def part(self) -> bool:
         """Close the call and wait until all have left it.
 
-        Raises
-        ------
-        MemoryError
-            If one of them failed: compiled loops do where there is no memory for a workspace.
+        Returns
+        -------
+        bool
+            Whether none of them failed: compiled loops do where there is no memory for a workspace.
         """
         while not is_left(self.address, self.looks):
             time.sleep(0)  # one of them waits for a core
-        if self.words[FAILED // 8]:
-            self.words[FAILED // 8] = 0
-            raise MemoryError("there is no memory for the workspace of a thread")
+        failed = bool(self.words[FAILED // 8])
+        self.words[FAILED // 8] = 0
+        return not failed
 
     def end(self) -> None:
         """Let all threads end, before the compiled code goes that they run."""

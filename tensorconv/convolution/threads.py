@@ -93,18 +93,21 @@ def share(work: Callable[[NDArray[Any], int], None], *, threads: int, looks: boo
     bool
         Whether all input was finite.
     """
-    counter = np.array([0, 0 if looks else 2**40, 0, 0, 0, 0], np.int64)
-    if threads == 1 or not TEAM.lock.acquire(blocking=False):  # another call has the team
-        work(counter, 0)
-        return bool(counter[2] == 0)
-    try:
-        TEAM.gather(threads - 1)
+    begin = [0, 0 if looks else 2**40, 0, 0, 0, 0]
+    counter, all_done = np.array(begin, np.int64), False
+    if threads > 1 and TEAM.lock.acquire(blocking=False):  # else another call has the team
         try:
-            work(counter, TEAM.address)
+            TEAM.gather(threads - 1)
+            try:
+                work(counter, TEAM.address)
+            finally:
+                all_done = TEAM.part()
         finally:
-            TEAM.part()
-    finally:
-        TEAM.lock.release()
+            TEAM.lock.release()
+        if not all_done:  # a thread had no memory for its workspace, and left what it had claimed
+            counter = np.array(begin, np.int64)
+    if not all_done:
+        work(counter, 0)
     return bool(counter[2] == 0)
 
 

@@ -43,7 +43,7 @@ def read_onnx(path: Path, input_size: Size | None = None) -> Reading:
     try:  # onnx, which no other kind of file needs
         from tensorconv.export.onnx_tensors import stored_tensors
         from tensorconv.models.onnx_file import read_model
-        from tensorconv.models.onnx_sites import hidden
+        from tensorconv.models.onnx_hidden import hidden
     except ImportError as error:
         raise MissingFrameworkError("reading .onnx needs the package onnx: pip install 'tensorconv[onnx]'") from error
     model, folder = read_model(path)

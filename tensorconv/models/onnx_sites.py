@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
@@ -20,11 +20,11 @@ from tensorconv.layers import ConvLayer
 from tensorconv.models.found import SkippedLayer
 from tensorconv.models.network import Site, StoredSite
 from tensorconv.models.onnx_fold import fold_bias, fold_norm, row
+from tensorconv.models.onnx_hidden import CONVOLUTIONS, hidden
 from tensorconv.models.onnx_stored import StoredGraph, input_name, number
-from tensorconv.models.onnx_walk import inner_nodes
+from tensorconv.models.onnx_walk import node_name
 
 Shape = tuple[int, ...]
-CONVOLUTIONS = ("Conv", "ConvTranspose")
 LINEAR = ("Gemm", "MatMul")
 _RELATED = {
     "ConvInteger": "its numbers are integers; compress the network before it is quantized",
@@ -134,13 +134,13 @@ def find_sites(
 
     for i, node in enumerate(model.graph.node):
         if node.op_type in _RELATED:
-            skipped.append(SkippedLayer(_name(node), _RELATED[node.op_type]))
+            skipped.append(SkippedLayer(node_name(node), _RELATED[node.op_type]))
         if node.op_type not in kinds or node.domain not in STANDARD or _is_product(node, stored):
             continue
         try:
             key, layer, use = _read(stored, i, node, shapes, unknown)
         except TensorconvError as error:
-            skipped.append(SkippedLayer(_name(node), str(error)))
+            skipped.append(SkippedLayer(node_name(node), str(error)))
             continue
         layers.setdefault(key, (None if stored.is_apart(input_name(node, 1)) else layer, node.op_type))
         uses.setdefault(key, []).append(use)
@@ -148,7 +148,7 @@ def find_sites(
     for key, (first_layer, operator) in layers.items():
         place = uses[key][0].nodes[0]
         first = model.graph.node[place]
-        name = _name(first)
+        name = node_name(first)
         while name in sites:
             name = first.output[0] if name == first.name else f"{name}'"
         held = partial(read, place, name) if first_layer is None else replace(first_layer, name=name)
@@ -278,31 +278,3 @@ _GEMM = {"transA": 0.0, "transB": 0.0, "alpha": 1.0, "beta": 1.0}
 def _is_product(node: NodeProto, stored: StoredGraph) -> bool:
     """Whether a MatMul multiplies two computed values: no layer at all."""
     return node.op_type == "MatMul" and input_name(node, 1) not in stored.tensors
-
-
-def _name(node: NodeProto) -> str:
-    return str(node.name or (node.output[0] if node.output else node.op_type))
-
-
-def hidden(model: ModelProto) -> Iterator[SkippedLayer]:
-    """Yield the convolutions of subgraphs and functions, which are not read.
-
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        The model.
-
-    Yields
-    ------
-    SkippedLayer
-        A convolution, and where it is.
-    """
-    inner = [
-        (node, "inside a branch or loop, which may run any number of times") for node in inner_nodes(model.graph.node)
-    ]
-    for function in model.functions:
-        held = (*function.node, *inner_nodes(function.node))
-        inner += [(node, "inside a function; inline it by onnx.inliner.inline_local_functions") for node in held]
-    for node, reason in inner:
-        if node.op_type in CONVOLUTIONS and node.domain in STANDARD:
-            yield SkippedLayer(_name(node), reason)

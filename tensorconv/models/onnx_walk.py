@@ -7,6 +7,22 @@ from collections.abc import Iterable, Iterator
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 
+def node_name(node: NodeProto) -> str:
+    """Return what a node is called: its name, or that of what it gives.
+
+    Parameters
+    ----------
+    node : onnx.NodeProto
+        The node.
+
+    Returns
+    -------
+    str
+        The name.
+    """
+    return str(node.name or (node.output[0] if node.output else node.op_type))
+
+
 def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
     """Yield the graphs that a node holds: branches, the body of a loop.
 
