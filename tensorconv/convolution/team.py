@@ -155,6 +155,20 @@ def is_left(team: int, looks: int) -> bool:
     return False
 
 
+@compiled
+def leave(team: int) -> None:
+    """Close what the team was invited to, and wait until all have left it.
+
+    Parameters
+    ----------
+    team : int
+        Address.
+    """
+    poke(team + OPEN, 0)
+    while peek(team + INSIDE) != 0:
+        pause()
+
+
 class Team:
     """Threads beside the caller's, which are started when they are first wanted.
 
@@ -198,8 +212,14 @@ class Team:
             self.alarms.append(threading.Semaphore(0))
             self.asleep.append(False)
             work = partial(_live, self.memory, self.address, me, self.looks, self.alarms[me], self.asleep)
-            self.threads.append(threading.Thread(target=work, name=f"tensorconv-{me}", daemon=True))
-            self.threads[me].start()
+            thread = threading.Thread(target=work, name=f"tensorconv-{me}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system has no more, or the interpreter is about to end
+                del self.alarms[me], self.asleep[me]
+                n = me
+                break
+            self.threads.append(thread)
         for me in range(n):
             if self.asleep[me]:
                 self.asleep[me] = False
@@ -214,8 +234,11 @@ class Team:
         bool
             Whether none of them failed: compiled loops do where there is no memory for a workspace.
         """
-        while not is_left(self.address, self.looks):
-            time.sleep(0)  # one of them waits for a core
+        try:
+            while not is_left(self.address, self.looks):
+                time.sleep(0)  # one of them waits for a core
+        finally:
+            leave(self.address)  # also where a signal ends the wait: they have the caller's arrays
         failed = bool(self.words[FAILED // 8])
         self.words[FAILED // 8] = 0
         return not failed

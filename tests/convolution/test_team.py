@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import tensorconv as tc
 from tensorconv.convolution import plans
 from tensorconv.convolution.atomics import claim_part
 from tensorconv.convolution.loops import Ints, compiled
-from tensorconv.convolution.team import TEAM, Team, invite
+from tensorconv.convolution.team import INSIDE, TEAM, Team, invite
 from tensorconv.convolution.threads import share
 
 ROOT = Path(__file__).parents[2]
@@ -123,6 +124,54 @@ def test_a_failure_of_the_caller_leaves_nobody_behind(team: Team) -> None:
         with pytest.raises(MemoryError):
             call(team, 2, 1)
     assert helped(team, 2)
+
+
+@compiled
+def linger(counter: Ints, team: int) -> None:
+    """Let others work for a while; the caller does nothing."""
+    invite(team)
+    if team < 0:
+        total = np.int64(0)
+        for i in range(400_000_000):
+            total = (total * 5 + i) ^ 3
+        counter[0] = total | 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
+def test_a_signal_does_not_leave_others_behind_with_our_arrays(team: Team) -> None:
+    def ring(*_: object) -> None:
+        raise TimeoutError
+
+    counter = np.zeros(5, np.int64)
+    linger(counter, 0)  # compiled
+    former = signal.signal(signal.SIGALRM, ring)
+    try:
+        with team.lock:
+            team.gather(1)
+            linger(counter, team.address)
+            while not team.words[INSIDE // 8]:
+                pass
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            with pytest.raises(TimeoutError):
+                team.part()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+    assert team.words[INSIDE // 8] == 0
+    assert counter[0] != 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted by the system on Linux only")
+def test_without_more_threads_there_are_fewer() -> None:
+    program = (
+        "import resource, threading, numpy as np, tensorconv as tc\n"
+        'threading.Thread.start = lambda self: (_ for _ in ()).throw(RuntimeError("can\'t start new thread"))\n'
+        "layer = tc.ConvLayer.of(np.ones((32, 32, 3, 3), 'float32'), padding=1)\n"
+        "print(float(tc.convolve(np.ones((1, 32, 40, 40), 'float32'), layer).sum()))\n"
+    )
+    command, environment = [sys.executable, "-c", program], {**os.environ, "TENSORCONV_NUM_THREADS": "3"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert (float(done.stdout), done.stderr) == (32 * 32 * 118**2, "")
 
 
 def test_a_team_that_ended_begins_anew(team: Team) -> None:
