@@ -59,7 +59,7 @@ def verify(
     Notes
     -----
     ``exact`` means ``|compose(s) - W| <= gamma(L, u) compose(|s|)`` elementwise for L factors stored with unit roundoff
-    u, plus the float64 roundings of composing and, for more than one layer, 8 of factorizing, relative to ``||W||_F``
+    u, plus the float64 roundings of composing and, for more than one layer, 64 of factorizing, relative to ``||W||_F``
     as those of a backward-stable algorithm are. The executed check runs
     in float64 on normal inputs and allows what :func:`tensorconv.certificates.rounding_bound` allows.
 

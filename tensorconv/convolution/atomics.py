@@ -5,15 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from tensorconv.convolution.emitter import I64, NT
 from tensorconv.convolution.loops import Ints, compiled
-
-NT: Any = types
-I64 = ir.IntType(64)
-_TRIPLE = cpu_target.target_context.codegen().magic_tuple()[0]
+from tensorconv.convolution.vectors import TRIPLE
 
 
 def location(builder: Any, address: Any) -> Any:
@@ -59,9 +55,9 @@ def _add(typing: Any, address: Any, value: Any) -> Any:  # noqa: ARG001
 def _pause(typing: Any) -> Any:  # noqa: ARG001
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
         nothing = ir.FunctionType(ir.VoidType(), [])
-        if _TRIPLE.startswith(("x86_64", "i686")):
+        if TRIPLE.startswith(("x86_64", "i686")):
             builder.call(builder.module.declare_intrinsic("llvm.x86.sse2.pause", [], nothing), [])
-        elif _TRIPLE.startswith(("aarch64", "arm64")):
+        elif TRIPLE.startswith(("aarch64", "arm64")):
             hint = ir.FunctionType(ir.VoidType(), [ir.IntType(32)])
             builder.call(builder.module.declare_intrinsic("llvm.aarch64.hint", [], hint), [ir.IntType(32)(1)])
         return context.get_dummy_value()

@@ -23,7 +23,8 @@ import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from tensorconv.convolution.atomics import I64, NT, add, location, pause, peek, poke
+from tensorconv.convolution.atomics import add, location, pause, peek, poke
+from tensorconv.convolution.emitter import I64, NT
 from tensorconv.convolution.loops import Ints, compiled
 from tensorconv.errors import TensorconvError
 

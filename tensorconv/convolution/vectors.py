@@ -30,5 +30,5 @@ def host_tile(features: str, triple: str) -> tuple[int, int, int]:
     return (16, 8, 2) if triple.startswith(("aarch64", "arm64")) else (0, 0, 0)
 
 
-_TRIPLE, _, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
-VECTOR_BYTES, TILE_CHANNELS, TILE_VECTORS = host_tile(_FEATURES, _TRIPLE)
+TRIPLE, _, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
+VECTOR_BYTES, TILE_CHANNELS, TILE_VECTORS = host_tile(_FEATURES, TRIPLE)

@@ -54,7 +54,8 @@ did not hold. Failures that were found are fixed and kept as tests beside what t
   while one of them is killed.
 - **Repeated calls.** The same calls: all methods, `factorize`, fits to responses, `convolve`, `prepare`, `compose`,
   `verify`, `PatchStatistics`, `error_curve`, `initialize`, exports and files. What Python allocated may grow by the
-  layer's kernel, {kernel} bytes, per call, or by {caches} kB; the process, by {arenas} MB.
+  layer's kernel, {kernel} bytes, per call, or by {caches} kB; the process, by {arenas} MB. Python's own table of names,
+  which new folders enter and which doubles at times, is left out.
 """
 HEAD = ("part", "inputs tried", "faults injected", "losses", "seconds", "peak MB")
 Part = tuple[str, Callable[[], Outcome]]
